@@ -1,0 +1,1 @@
+"""Storefront Gateway: the core, and the only place that wires devices, vision and sync together."""

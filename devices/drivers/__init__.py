@@ -1,0 +1,1 @@
+"""One file a device family; its docstring is its manual (`storefront drivers NAME`)."""
