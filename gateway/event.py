@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
-from gateway.clock import Instant, boot_id, rfc3339_s
+from gateway.clock import Instant, rfc3339_s
 
 Stream = Literal["transactions", "measurements", "observations"]
 STREAMS: tuple[Stream, ...] = get_args(Stream)  # in order of importance: the last is refused first
@@ -36,8 +36,8 @@ class Origin(msgspec.Struct, frozen=True):
 class Draft(msgspec.Struct, frozen=True):
     """An event accepted from a source, waiting for its number.
 
-    `body` is the event's JSON object without `specversion`, `id`, `sequence`, `recordedtime`, `dataschema` and
-    `bootid`, which the journal adds. `dedupe` names the fact behind the event (8 bytes; empty: always a new event).
+    `body` is the event's JSON object without `specversion`, `id`, `sequence`, `recordedtime` and `bootid`, which the
+    journal adds. `dedupe` names the fact behind the event (8 bytes; empty: always a new event).
     """
 
     stream: Stream
@@ -78,6 +78,7 @@ def draft(
     head: dict[str, Any] = {
         "source": source,
         "type": event_type,
+        "dataschema": f"urn:storefront:{event_type}",
         "time": rfc3339_s(at.wall_s if happened_s is None else happened_s),
         "monous": at.mono_us,
         "clockq": at.quality,
@@ -99,15 +100,10 @@ def event_id(gateway: str, stream: str, epoch: str, seq: int) -> str:
     return f"{gateway}.{stream}.{epoch}.{seq:016d}"
 
 
-def envelope(
-    body: bytes, event_type: str, *, gateway: str, stream: str, epoch: str, seq: int, recorded_s: float, boot: str
-) -> bytes:
+def envelope(body: bytes, *, gateway: str, stream: str, epoch: str, seq: int, recorded_s: float, boot: str) -> bytes:
     """The event's final bytes: what the journal decided, then the draft's body. Same arguments, same bytes."""
     head = (
         f'{{"specversion":"1.0","id":"{event_id(gateway, stream, epoch, seq)}","sequence":"{seq:016d}",'
-        f'"recordedtime":"{rfc3339_s(recorded_s)}","dataschema":"urn:storefront:{event_type}","bootid":"{boot}",'
+        f'"recordedtime":"{rfc3339_s(recorded_s)}","bootid":"{boot}",'
     )
     return head.encode() + body[1:]
-
-
-__all__ = ["STREAMS", "Draft", "Origin", "Stream", "boot_id", "draft", "envelope", "event_id"]

@@ -1,0 +1,1 @@
+"""The durable journal: three numbered streams of events in one SQLite file."""

@@ -1,0 +1,161 @@
+"""The worker that turns waiting items into durable events: one commit a window, then every waiting receipt.
+
+It is the only thread that uses the `JournalWriter`. Others that must write (cursors, projections, retention) hand it a
+transaction with `submit`. When the disk or the quota is full it keeps what it took, refuses the less important streams
+at the inlet, and tries again: nothing taken is ever dropped here. Knows no device and no network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import msgspec
+
+from gateway.errors import JournalError, JournalFull
+from gateway.event import STREAMS, Stream
+from gateway.intake.inlet import Inlet, Item
+from gateway.journal.writer import JournalWriter
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_IDLE_S = 0.5
+_LOOK_EVERY_S = 1.0
+_FULL_RETRY_S = 1.0
+
+
+class CommitCounters(msgspec.Struct):
+    """What the loop did since the start."""
+
+    commits: int = 0
+    events: int = 0
+    duplicates: int = 0
+    poison: int = 0
+    full: int = 0  # commits that found no room
+    worst_commit_s: float = 0.0
+
+
+class CommitLoop:
+    """Worker: `open` opens the journal, each `step` commits one window, `close` commits what is left and closes."""
+
+    def __init__(self, writer: JournalWriter, inlet: Inlet, *, window_s: float = 0.02, batch: int = 256) -> None:
+        """`window_s`: how long events are collected for one commit; `batch`: a full batch is committed at once."""
+        self.counters = CommitCounters()
+        self.admitted: tuple[Stream, ...] = STREAMS
+        self.committed = threading.Condition()  # notified after every commit that wrote events
+        self._writer = writer
+        self._inlet = inlet
+        self._window_s = window_s
+        self._batch = batch
+        self._jobs: deque[tuple[Callable[[sqlite3.Connection], Any], Future[Any]]] = deque()
+        self._held: list[Item] = []
+        self._looked_s = 0.0
+        self._closed = False
+
+    def open(self) -> None:
+        """Open the journal unless the composition root has done it already."""
+        with contextlib.suppress(JournalError):
+            self._writer.head("transactions")
+            return
+        self._writer.open()
+
+    def step(self, stop: threading.Event) -> None:
+        """Run the transactions handed in, then collect one window of items and commit it."""
+        self._run_jobs()
+        self._look()
+        if self._held:
+            stop.wait(_FULL_RETRY_S)
+            items = self._held
+        else:
+            items = self._inlet.take(self._batch, self._window_s, _IDLE_S, self.admitted)
+        if items:
+            self._commit(items)
+
+    def close(self) -> None:
+        """Commit everything that still waits, then close the journal."""
+        self._closed = True
+        with contextlib.suppress(JournalFull):
+            while items := self._held or self._inlet.take(self._batch, 0.0, 0.0, self.admitted):
+                if not self._commit(items):
+                    break
+        self._run_jobs()
+        self._writer.close()
+
+    def submit(self, work: Callable[[sqlite3.Connection], T]) -> Future[T]:
+        """Run `work` in one transaction on the writing thread, between two commits. From any other thread.
+
+        The future gives what `work` returned or raised. `work` must be short: events wait meanwhile.
+        """
+        future: Future[T] = Future()
+        if self._closed:
+            future.set_exception(JournalError("write journal", str(self._writer.path), "the gateway is stopping"))
+            return future
+        self._jobs.append((work, future))
+        self._inlet.wake()
+        return future
+
+    def _commit(self, items: list[Item]) -> bool:
+        drafts = [draft for item in items for draft in item.drafts]
+        poison = [bad for item in items for bad in item.poison]
+        started_s = time.monotonic()
+        try:
+            appended = self._writer.append(drafts, poison)
+        except JournalFull as error:
+            if not self._held:
+                log.error("journal=full waiting_events=%d hint=%r", len(drafts), error.hint)
+            self._held = items
+            self.counters.full += 1
+            self._looked_s = 0.0
+            return False
+        if self._held:
+            log.warning("journal=writing again_after_full=1")
+            self._held = []
+        counters = self.counters
+        counters.commits += 1
+        counters.events += appended.written
+        counters.duplicates += appended.duplicates
+        counters.poison += len(poison)
+        counters.worst_commit_s = max(counters.worst_commit_s, time.monotonic() - started_s)
+        for item in items:
+            if item.receipt is not None:
+                item.receipt()
+        with self.committed:
+            self.committed.notify_all()
+        return True
+
+    def _run_jobs(self) -> None:
+        while self._jobs:
+            work, future = self._jobs.popleft()
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(self._writer.transact(work))
+            except JournalFull as error:
+                future.set_exception(error)
+            except JournalError as error:
+                future.set_exception(error)
+                raise
+            except Exception as error:  # noqa: BLE001 - handed to whoever submitted the work
+                future.set_exception(error)
+
+    def _look(self) -> None:
+        """Once a second: which streams still have room, and is the ballast in its place."""
+        now_s = time.monotonic()
+        if now_s - self._looked_s < _LOOK_EVERY_S:
+            return
+        self._looked_s = now_s
+        admitted = self._writer.admitted() or STREAMS[:1]
+        if admitted != self.admitted:
+            refused = [stream for stream in STREAMS if stream not in admitted]
+            log.warning("journal=%s refused_streams=%s", "filling" if refused else "has_room", ",".join(refused))
+            self.admitted = admitted
+        if not self._held:
+            self._writer.refill_ballast()
