@@ -28,7 +28,7 @@ class Backoff:
         self.tries = 0
 
     def next(self, rng: Random) -> float:
-        """Seconds to wait now: between half of and the whole of the present step; the step after it is twice as long."""
+        """Seconds to wait now: from half to the whole of the present step; the following step is twice as long."""
         step_s = min(self.cap_s, self.base_s * 2.0 ** min(self.tries, 60))  # a year of tries must not overflow
         self.tries += 1
         return step_s * rng.uniform(0.5, 1.0)

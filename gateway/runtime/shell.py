@@ -60,7 +60,8 @@ class Shell:
         self._ending = False
         self._worker: Worker | None = None
         self._opened_s = 0.0
-        self._steady = False
+        self._steady = False  # it ran long enough to call it recovered
+        self._slowed = False  # it crashed too often and has not recovered yet
         now_s = clock.now().mono_s
         self._state: State = "starting"
         self._since_s = now_s
@@ -94,7 +95,7 @@ class Shell:
             else:
                 self._worker.step(self.halt)
                 self._stepped()
-        except Exception as error:  # noqa: BLE001 - the worker shell: whatever a worker raises is judged here
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the worker shell: whatever comes is judged here
             return self._fail(error)
         return 0.0
 
@@ -119,18 +120,20 @@ class Shell:
         return self._state == "running"
 
     def state(self) -> WorkerState:
-        """A snapshot for the page. The fields are read one by one: a change in between shows in the next one."""
+        """A snapshot for the page."""
         now_s = self._clock.now().mono_s
+        with self._lock:
+            state, reason, hint, since_s = self._state, self._reason, self._hint, self._since_s
         next_try_s, progress_s = self._next_try_s, self._progress_s
         return WorkerState(
             name=self.name,
-            state=self._state,
+            state=state,
             stage=self.stage,
             essential=self.essential,
-            reason=self._reason,
-            hint=self._hint,
+            reason=reason,
+            hint=hint,
             next_try_s=None if next_try_s is None else max(0.0, next_try_s - now_s),
-            since_s=now_s - self._since_s,
+            since_s=now_s - since_s,
             progress_s=None if progress_s is None else now_s - progress_s,
             stuck=self.stuck(),
             crashes=self._crashes,
@@ -152,6 +155,7 @@ class Shell:
         self._progress_s = self._extend()
         if not self._steady and self._progress_s - self._opened_s >= STEADY_S:
             self._steady = True
+            self._slowed = False
             self._backoff.reset()
             self._slow.reset()
 
@@ -169,12 +173,12 @@ class Shell:
             self._enter("starting")
         return 0.0
 
-    def _fail(self, error: Exception) -> float:
+    def _fail(self, error: BaseException) -> float:
         closing = self._close()
         if closing is not None and _is_fatal(closing):
             error = closing
         reason, hint = _told(error)
-        if _is_fatal(error) or (self.essential and not _is_outage(error) and not isinstance(error, ConfigError)):
+        if _is_fatal(error) or (self.essential and not _is_outage(error)):
             self._crashes += 1
             self.fatal = error
             self._enter("failed", reason, hint)
@@ -186,8 +190,9 @@ class Shell:
             self._outages += 1
         elif not slowly:
             self._crashes += 1
-            affordable = self._budget.spend(now_s)
-            slowly = not affordable or (self._state == "failed" and not self._steady)
+            if not self._budget.spend(now_s):
+                self._slowed = True
+            slowly = self._slowed
         pause_s = (self._slow if slowly else self._backoff).next(self._rng)
         self._next_try_s = now_s + pause_s
         self._due_s = self._next_try_s + self.patience_s
@@ -215,9 +220,11 @@ class Shell:
 
     def _enter(self, state: State, reason: str = "", hint: str = "") -> None:
         """Change state; a change is logged once, not at every try of the same outage."""
-        if state != self._state:
-            self._since_s = self._clock.now().mono_s
-        self._state, self._reason, self._hint = state, reason, hint
+        now_s = self._clock.now().mono_s
+        with self._lock:
+            if state != self._state:
+                self._since_s = now_s
+            self._state, self._reason, self._hint = state, reason, hint
         if state == "starting" or self._logged == (state, reason):
             return
         self._logged = (state, reason)

@@ -25,10 +25,10 @@ class Worker(Protocol):
 
     - `Unavailable` (and `JournalFull`, which a worker had better handle itself): something outside is not there. The
       object is closed; a fresh one is tried after back-off, for ever. Not a crash.
-    - `ConfigError`: waiting will not help by itself. Shown as failed, tried again slowly.
+    - `ConfigError`: waiting alone will not help. Shown as failed, tried again slowly.
     - `JournalError`: the journal cannot be trusted. The whole process ends with it.
     - anything else is a crash: counted, answered by a fresh object after back-off; after five in a minute shown as
-      failed and tried slowly. A crash of an essential worker ends the whole process with that error.
+      failed and tried slowly. In an essential worker this and `ConfigError` end the whole process with that error.
     """
 
     def open(self) -> None:
