@@ -1,0 +1,104 @@
+"""Finding persons by what differs from the empty scene: cheap, and right for cameras that look straight down.
+
+Frames come shrunk to `working_width_px`. The first `warm_up_s` seconds of a stream teach the background and the size
+of a person; both go on adapting. Must not know tracks beyond the hint where persons are expected, nor lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from vision.background import Background, BackgroundOptions
+from vision.blobs import persons_in
+from vision.model import Box, Detection, Frame, Image
+from vision.person_size import PersonSize, guessed, learned
+
+WORKING_WIDTH_PX = 384
+WARM_UP_S = 30.0
+MOST_SAMPLES = 600
+
+
+class MotionDetector:
+    """Background subtraction, shadow removal, and splitting of groups by expected size."""
+
+    name = "motion"
+
+    def __init__(
+        self,
+        size: PersonSize | None = None,
+        background: BackgroundOptions | None = None,
+        working_width_px: int = WORKING_WIDTH_PX,
+        warm_up_s: float = WARM_UP_S,
+    ) -> None:
+        """`size`: calibrated for the working width; None = learned."""
+        self.working_width_px: int | None = working_width_px
+        self.warm_up_s = warm_up_s
+        self._options = background
+        self._calibrated = size
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the scene; the next frame is its first."""
+        self._background = Background(self._options)
+        self.size: PersonSize | None = self._calibrated
+        self._samples: list[tuple[float, float, float, float]] = []
+        self._learn_at_s = 0.0
+        self.mask: Image | None = None
+
+    def warm_up(self, frames: Sequence[Frame]) -> None:
+        """Learn background and person size from the first frames, which need not be empty."""
+        if not frames:
+            return
+        images = [_smoothed(frame.image) for frame in frames]
+        self._background.learn(images)
+        if self._calibrated is not None:
+            return
+        for index in range(0, len(images), max(1, len(images) // 150)):
+            mask = _cleaned(self._background.foreground(images[index], frames[index].time_s, None))
+            self._sample(mask)
+        height = images[0].shape[0]
+        self.size = learned(self._samples, height) or self.size
+        self._background.learn(images)
+
+    def detect(self, frame: Frame, expected: Sequence[Box]) -> list[Detection]:
+        """Persons in `frame.image`, (H, W, 3) uint8 BGR of the working width."""
+        image = _smoothed(frame.image)
+        height, width = image.shape[:2]
+        persons: Image | None = None
+        if expected:
+            persons = np.zeros((height, width), dtype=np.uint8)
+            for box in expected:
+                left, top = max(0, int(box.left_px)), max(0, int(box.top_px))
+                persons[top : int(box.top_px + box.height_px) + 1, left : int(box.left_px + box.width_px) + 1] = 255
+        mask = _cleaned(self._background.foreground(image, frame.time_s, persons))
+        self.mask = mask
+        if self._calibrated is None and frame.time_s >= self._learn_at_s:
+            self._learn_at_s = frame.time_s + (0.2 if self.size is None else 1.0)
+            self._sample(mask)
+            if self.size is None or not self.size.learned or len(self._samples) % 50 == 0:
+                self.size = learned(self._samples, height) or self.size
+        return persons_in(mask, self.size or guessed(width, height), expected)
+
+    def _sample(self, mask: Image) -> None:
+        """Keep the sizes of blobs that could be one person: whole, not tiny, not half the picture."""
+        height, width = mask.shape[:2]
+        count, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8, ltype=cv2.CV_32S)
+        for left, top, w, h, area in stats[1:count].tolist():
+            cut = left <= 1 or top <= 1 or left + w >= width - 1 or top + h >= height - 1
+            if not cut and area > 0.0008 * mask.size and area < 0.3 * mask.size and area > 0.3 * w * h:
+                self._samples.append((float(top + h), float(w), float(h), float(area)))
+        if len(self._samples) > MOST_SAMPLES:
+            del self._samples[: len(self._samples) - MOST_SAMPLES]
+
+
+def _smoothed(image: Image) -> Image:
+    return np.asarray(cv2.blur(image, (3, 3)))
+
+
+def _cleaned(mask: Image) -> Image:
+    """Specks gone, holes closed."""
+    mask = np.asarray(cv2.medianBlur(mask, 5))
+    return np.asarray(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))))
