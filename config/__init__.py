@@ -1,0 +1,1 @@
+"""The configuration: typed settings, and the loader that reads them from TOML."""

@@ -1,0 +1,215 @@
+"""Reads TOML into `Settings`, and says precisely what is wrong with it: file, path of the key, what was expected.
+
+Secrets are never in the file, only references to them (`file:`, `env:`, `credential:`). Knows no driver.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+
+from config.settings import Settings
+from gateway.errors import ConfigError
+
+T = TypeVar("T")
+
+HERE = Path(__file__).parent
+EXAMPLE = HERE / "gateway.example.toml"
+DEMO = HERE / "demo.toml"
+
+_AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
+_UNKNOWN = re.compile(r"unknown field `(?P<name>[^`]*)`")
+_MISSING = re.compile(r"missing required field `(?P<name>[^`]*)`")
+_SECRET_KEYS = ("password", "token")
+
+
+def state_directory() -> Path:
+    """Where the gateway keeps its data unless told otherwise: the user's state directory."""
+    base = os.environ.get("STATE_DIRECTORY", "").split(":")[0]  # set by systemd
+    if base:
+        return Path(base)
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "storefront"
+
+
+def data_directory(settings: Settings) -> Path:
+    """The directory of the journal and everything beside it."""
+    directory = settings.storage.directory
+    return Path(directory).expanduser() if directory else state_directory()
+
+
+def load(path: Path) -> Settings:
+    """Read and check a configuration file.
+
+    Raises:
+        ConfigError: the file cannot be read, is not TOML, or says something it may not; every such error names the
+            file, the key and what to write instead.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise ConfigError(
+            "read configuration", str(path), error.strerror or str(error), "give the right file with --config"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError("read configuration", str(path), "it is not UTF-8 text", "save it as UTF-8") from error
+    return parse(text, str(path))
+
+
+def parse(text: str, name: str) -> Settings:
+    """Check configuration text; `name` stands in errors where the file's name would.
+
+    Raises:
+        ConfigError: see `load`.
+    """
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError("read configuration", name, f"not valid TOML: {error}", "see the line it names") from error
+    settings = convert(tables, Settings, name)
+    _check(settings, name)
+    return settings
+
+
+def convert(table: object, into: type[T], file: str, prefix: str = "") -> T:
+    """Convert plain TOML values into a struct.
+
+    Args:
+        table: what tomllib gave.
+        into: the struct.
+        file: named in errors.
+        prefix: where `table` stands in the file, as in `devices[2].options`.
+
+    Raises:
+        ConfigError: with the full path of the offending key and what was expected there.
+    """
+    try:
+        return msgspec.convert(table, into, strict=True)
+    except msgspec.ValidationError as error:
+        match = _AT.match(str(error))
+        what, path = (match["what"], match["path"] or "$") if match else (str(error), "$")
+        place = (prefix + path.removeprefix("$")).lstrip(".")
+        hint = ""
+        if unknown := _UNKNOWN.search(what):
+            place = f"{place}.{unknown['name']}".lstrip(".")
+            what, hint = "unknown key", _suggest(unknown["name"], into, path)
+        elif missing := _MISSING.search(what):
+            place = f"{place}.{missing['name']}".lstrip(".")
+            what, hint = "missing", "this key is required"
+        else:
+            what = what[:1].lower() + what[1:].replace("`", "")
+        raise ConfigError("read configuration", file, f"{place or 'file'}: {what}", hint) from error
+
+
+def resolve_secret(reference: str, where: str) -> str:
+    """The secret that a reference names; "" for an empty reference.
+
+    Args:
+        reference: `file:/path` (mode 0600 or narrower), `env:NAME`, or `credential:NAME` (systemd LoadCredential).
+        where: path of the key, for the error.
+
+    Raises:
+        ConfigError: it is not a reference, or what it names is missing or readable by others.
+    """
+    if not reference:
+        return ""
+    kind, _, name = reference.partition(":")
+    if kind == "env":
+        if (value := os.environ.get(name)) is None:
+            raise ConfigError("read secret", where, f"the environment has no {name}", f"set {name} before the start")
+        return value
+    if kind == "credential":
+        directory = os.environ.get("CREDENTIALS_DIRECTORY", "")
+        if not directory:
+            raise ConfigError(
+                "read secret", where, "no credentials were passed", f"add LoadCredential={name}:… to the systemd unit"
+            )
+        return _read_secret(Path(directory) / name, where, check_mode=False)
+    if kind == "file":
+        return _read_secret(Path(name), where, check_mode=True)
+    raise ConfigError(
+        "read secret", where, "the secret itself stands in the configuration",
+        "write a reference: file:/path, env:NAME or credential:NAME",
+    )  # fmt: skip
+
+
+def _read_secret(path: Path, where: str, *, check_mode: bool) -> str:
+    try:
+        if check_mode and stat.S_IMODE(path.stat().st_mode) & 0o077:
+            raise ConfigError("read secret", where, f"{path} can be read by others", f"chmod 600 {path}")
+        return path.read_text("utf-8").strip()
+    except OSError as error:
+        raise ConfigError("read secret", where, f"{path}: {error.strerror}", "create the file, mode 0600") from error
+
+
+def _check(settings: Settings, name: str) -> None:
+    """What types cannot say."""
+    for place, problem, hint in _problems(settings):
+        raise ConfigError("read configuration", name, f"{place}: {problem}", hint)
+
+
+def _problems(settings: Settings) -> Iterator[tuple[str, str, str]]:
+    try:
+        ZoneInfo(settings.gateway.time_zone)
+    except (ZoneInfoNotFoundError, ValueError):
+        yield (
+            "gateway.time_zone",
+            f"unknown time zone {settings.gateway.time_zone!r}",
+            "use an IANA name: Asia/Shanghai",
+        )
+    if settings.broker.mode == "external" and not settings.broker.url:
+        yield "broker.url", "missing", "external brokers need one: mqtt://host:1883 or mqtts://host:8883"
+    if settings.broker.url and not re.match(r"^mqtts?://[^/\s]+$", settings.broker.url):
+        yield (
+            "broker.url",
+            f"{settings.broker.url!r} is no broker address",
+            "write mqtt://host:1883 or mqtts://host:8883",
+        )
+    for kind, entries in (("devices", settings.devices), ("cameras", settings.cameras)):
+        seen: dict[str, int] = {}
+        for index, entry in enumerate(entries):
+            if entry.name in seen:
+                yield (
+                    f"{kind}[{index}].name", f"{entry.name!r} is the name of {kind}[{seen[entry.name]}] already",
+                    "give each its own",
+                )  # fmt: skip
+            seen[entry.name] = index
+    for table, section in (("broker", settings.broker), ("platform", settings.platform)):
+        for key in _SECRET_KEYS:
+            value = getattr(section, key, "")
+            if value and value.partition(":")[0] not in ("file", "env", "credential"):
+                yield (
+                    f"{table}.{key}", "a secret stands in the configuration",
+                    "write a reference: file:/path, env:NAME or credential:NAME",
+                )  # fmt: skip
+
+
+def _suggest(name: str, into: type[Any], path: str) -> str:
+    """`did you mean …` for a key that is nearly one of the struct's at `path`."""
+    target: Any = into
+    for part in re.findall(r"\.(\w+)", path):
+        fields = {field.encode_name: field.type for field in msgspec.structs.fields(target)}
+        target = _struct_in(fields.get(part))
+        if target is None:
+            return ""
+    known = [field.encode_name for field in msgspec.structs.fields(target)]
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
+
+
+def _struct_in(annotation: Any) -> Any:
+    """The struct inside an annotation such as `tuple[Struct, ...]`, or None."""
+    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+        return annotation
+    for inner in getattr(annotation, "__args__", ()):
+        if (found := _struct_in(inner)) is not None:
+            return found
+    return None

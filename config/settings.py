@@ -1,0 +1,145 @@
+"""Every option there is, typed, with its unit in its name. `gateway.example.toml` shows them all.
+
+Values only: no reading of files (that is the loader's), no knowledge of drivers (their options are checked by the
+catalogue against the driver's own schema).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+Name = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_-]{0,63}$")]
+Positive = Annotated[float, Meta(gt=0)]
+Share = Annotated[float, Meta(gt=0, le=1)]
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of every table: unknown keys are refused."""
+
+
+class GatewaySettings(Section, frozen=True, kw_only=True):
+    """`[gateway]`: who and where this gateway is; part of every event."""
+
+    tenant: Name = "t1"
+    store: Name = "0001"
+    name: Name = "gw01"
+    time_zone: str = "Asia/Shanghai"  # IANA name; for calendar jobs and business dates
+    region: Annotated[str, Meta(pattern="^[A-Z]{2}$")] = "CN"  # default region of phone numbers
+    currency: Annotated[str, Meta(pattern="^[A-Z]{3}$")] = "CNY"
+    language: Literal["zh_CN", "en"] = "zh_CN"
+
+
+class RetentionSettings(Section, frozen=True, kw_only=True):
+    """`[storage.retention]`: how long events are kept. Delivered ones are kept for queries until then, too."""
+
+    transactions_days: Positive = 90
+    measurements_days: Positive = 60
+    observations_days: Positive = 14
+
+
+class StorageSettings(Section, frozen=True, kw_only=True):
+    """`[storage]`: the journal."""
+
+    directory: str = ""  # empty: the default state directory, see `loader.state_directory`
+    profile: Literal["ssd", "sd_card"] = "ssd"  # commit window 20 ms or 100 ms
+    max_mib: Annotated[int, Meta(ge=8)] = 4096  # quota of the database
+    ballast_mib: Annotated[int, Meta(ge=0)] = 16  # held back for a full disk
+    retention: RetentionSettings = RetentionSettings()
+
+    @property
+    def window_s(self) -> float:
+        """Commit window of the profile, in seconds."""
+        return 0.1 if self.profile == "sd_card" else 0.02
+
+
+class BrokerSettings(Section, frozen=True, kw_only=True):
+    """`[broker]`: the MQTT broker that devices publish to."""
+
+    mode: Literal["embedded", "external", "none"] = "embedded"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 1883  # embedded: on loopback; 0 takes a free one
+    url: str = ""  # external: mqtt://host:1883 or mqtts://host:8883
+    client_id: str = ""  # empty: storefront-<store>-<name>
+    username: str = ""
+    password: str = ""  # a reference: file:…, env:… or credential:…
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    max_message_bytes: Annotated[int, Meta(ge=256)] = 262_144
+
+
+class PageSettings(Section, frozen=True, kw_only=True):
+    """`[page]`: the local status page."""
+
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8080
+
+
+class PresenceSettings(Section, frozen=True, kw_only=True):
+    """`[presence]`: when a tag has arrived, moved and departed."""
+
+    min_reads: Annotated[int, Meta(ge=1)] = 2
+    arrive_within_s: Positive = 2.0
+    move_offset_db: float = 6.0
+    move_hold_off_s: float = 0.5
+    move_slope_db_per_s: float = 8.0
+    depart_after_s: Positive = 10.0
+    report_factory_epcs: bool = False  # all-zero, E200… and E280… are factory defaults, not goods
+
+
+class DeviceSettings(Section, frozen=True, kw_only=True):
+    """One `[[devices]]` table."""
+
+    name: Name
+    driver: str
+    address: str = ""  # serial drivers: /dev/serial/by-id/…, tcp://host:port, rfc2217://host:port, replay:FILE
+    topics: tuple[str, ...] = ()  # mqtt drivers: topic filters; the driver's own plan when empty
+    zone: str = ""  # where in the shop it is
+    antenna_zones: dict[str, str] = {}  # antenna number → zone, for readers with several
+    depart_after_s: Positive | None = None  # readers: overrides presence.depart_after_s (shelves: 600)
+    stale_after_s: Positive = 300.0  # silence after which the page calls it stale
+    policy: Literal["", "wait", "drop_oldest"] = ""  # full lane; default: serial drops the oldest, mqtt waits
+    enabled: bool = True
+    options: dict[str, Any] = {}  # the driver's own, see `storefront drivers NAME`
+
+
+class CameraSettings(Section, frozen=True, kw_only=True):
+    """One `[[cameras]]` table; lines and zones in relative coordinates (0–1) of the picture."""
+
+    name: Name
+    source: str  # file path, usb:0, rtsp://…, synthetic:SCENE
+    password: str = ""  # a reference, put into the rtsp address
+    enabled: bool = True
+    options: dict[str, Any] = {}  # detector, lines, zones: see `docs/cameras.md`
+
+
+class PlatformSettings(Section, frozen=True, kw_only=True):
+    """`[platform]`: where events go."""
+
+    url: str = ""  # empty: events wait in the journal
+    token: str = ""  # a reference
+    ca_file: str = ""
+    options: dict[str, Any] = {}
+
+
+class LogSettings(Section, frozen=True, kw_only=True):
+    """`[log]`."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Settings(Section, frozen=True, kw_only=True):
+    """The whole configuration file."""
+
+    gateway: GatewaySettings = GatewaySettings()
+    storage: StorageSettings = StorageSettings()
+    broker: BrokerSettings = BrokerSettings()
+    page: PageSettings = PageSettings()
+    presence: PresenceSettings = PresenceSettings()
+    platform: PlatformSettings = PlatformSettings()
+    log: LogSettings = LogSettings()
+    devices: tuple[DeviceSettings, ...] = ()
+    cameras: tuple[CameraSettings, ...] = ()
