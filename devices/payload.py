@@ -33,8 +33,10 @@ def json_value(message: Message, max_bytes: int = MAX_BYTES, max_depth: int = MA
     check_size(message, max_bytes)
     try:
         value: object = msgspec.json.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Rejected("read JSON", message.topic, str(error), "the device must send valid UTF-8 JSON") from error
+    except UnicodeDecodeError as error:
+        raise _not_utf8("read JSON", message, error) from error
+    except msgspec.DecodeError as error:
+        raise Rejected("read JSON", message.topic, f"not JSON: {error}", "the device must send JSON") from error
     except RecursionError as error:
         raise _too_deep(message, max_depth) from error
     if payload.count(b"[") + payload.count(b"{") > max_depth and _depth(value) > max_depth:
@@ -75,7 +77,7 @@ def text_value(message: Message, max_bytes: int = MAX_BYTES) -> str:
     try:
         return message.payload.decode("utf-8").strip()
     except UnicodeDecodeError as error:
-        raise Rejected("read text", message.topic, str(error), "the device must send UTF-8") from error
+        raise _not_utf8("read text", message, error) from error
 
 
 def number(value: object) -> float | int | None:
@@ -111,6 +113,10 @@ def _depth(value: object) -> int:
             deepest = max(deepest, level + 1)
             waiting.extend((child, level + 1) for child in (here.values() if isinstance(here, dict) else here))
     return deepest
+
+
+def _not_utf8(operation: str, message: Message, error: UnicodeDecodeError) -> Rejected:
+    return Rejected(operation, message.topic, f"not UTF-8 at byte {error.start}", "the device must send UTF-8")
 
 
 def _too_deep(message: Message, max_depth: int) -> Rejected:
