@@ -154,12 +154,8 @@ def test_coupons() -> None:
         "987654",
         "AI 8110: optional fields cannot be read",
     )
-    fields, error = parse_8110("10614141654321315011012032612315098765611234567")
-    assert (fields["serial"], fields.get("retailer"), error) == (
-        "098765",
-        None,
-        "AI 8110: optional fields cannot be read",
-    )
+    fields, error = parse_8110("10614141654321315011012050987656611234567")
+    assert (fields["serial"], fields["retailer"], error) == ("987656", "1234567", None)
     assert parse_8110("10614141654321315011012090110")[0]["store_coupon"] == "1"
     second = parse_8110("106141416543213150110120101103459")
     assert second[1] is None
