@@ -173,15 +173,19 @@ def _problems(settings: Settings) -> Iterator[tuple[str, str, str]]:
             f"{settings.broker.url!r} is no broker address",
             "write mqtt://host:1883 or mqtts://host:8883",
         )
-    for kind, entries in (("devices", settings.devices), ("cameras", settings.cameras)):
+    names = {
+        "devices": [device.name for device in settings.devices],
+        "cameras": [camera.name for camera in settings.cameras],
+    }
+    for kind, entries in names.items():
         seen: dict[str, int] = {}
         for index, entry in enumerate(entries):
-            if entry.name in seen:
+            if entry in seen:
                 yield (
-                    f"{kind}[{index}].name", f"{entry.name!r} is the name of {kind}[{seen[entry.name]}] already",
+                    f"{kind}[{index}].name", f"{entry!r} is the name of {kind}[{seen[entry]}] already",
                     "give each its own",
                 )  # fmt: skip
-            seen[entry.name] = index
+            seen[entry] = index
     for table, section in (("broker", settings.broker), ("platform", settings.platform)):
         for key in _SECRET_KEYS:
             value = getattr(section, key, "")

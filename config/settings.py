@@ -102,6 +102,7 @@ class DeviceSettings(Section, frozen=True, kw_only=True):
     depart_after_s: Positive | None = None  # readers: overrides presence.depart_after_s (shelves: 600)
     stale_after_s: Positive = 300.0  # silence after which the page calls it stale
     policy: Literal["", "wait", "drop_oldest"] = ""  # full lane; default: serial drops the oldest, mqtt waits
+    keep_text: bool = False  # scanners: journal the text of codes that mean nothing to us; it may be personal
     enabled: bool = True
     options: dict[str, Any] = {}  # the driver's own, see `storefront drivers NAME`
 

@@ -59,6 +59,7 @@ class Driver:
     baud: ClassVar[int] = 115200  # serial: default link
     bytesize: ClassVar[int] = 8
     parity: ClassVar[Literal["N", "E", "O"]] = "N"
+    sales: ClassVar[bool] = False  # mqtt: has a broker session of its own, so that nothing else can hold it up
 
     def __init__(self, options: Any, device: str) -> None:
         """Store the options (an instance of `options_type`) and the device's name in the configuration."""
@@ -99,13 +100,13 @@ DriverT = TypeVar("DriverT", bound=Driver)
 
 def driver(
     name: str, *, wire: Wire, options: type[Options] = Options, topics: tuple[str, ...] = (), baud: int = 115200,
-    bytesize: int = 8, parity: Literal["N", "E", "O"] = "N",
+    bytesize: int = 8, parity: Literal["N", "E", "O"] = "N", sales: bool = False,
 ) -> Callable[[type[DriverT]], type[DriverT]]:  # fmt: skip
     """Class decorator that names a driver and says how it is wired. `name` must be the name of its file."""
 
     def register(cls: type[DriverT]) -> type[DriverT]:
         cls.name, cls.wire, cls.options_type, cls.topics = name, wire, options, topics
-        cls.baud, cls.bytesize, cls.parity = baud, bytesize, parity
+        cls.baud, cls.bytesize, cls.parity, cls.sales = baud, bytesize, parity, sales
         _registered[name] = cls
         return cls
 

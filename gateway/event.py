@@ -38,12 +38,14 @@ class Draft(msgspec.Struct, frozen=True):
 
     `body` is the event's JSON object without `specversion`, `id`, `sequence`, `recordedtime` and `bootid`, which the
     journal adds. `dedupe` names the fact behind the event (8 bytes; empty: always a new event).
+    `fresh`: the source knows that this is no repeat, so it is remembered under `dedupe` but never taken for one.
     """
 
     stream: Stream
     type: str
     body: bytes
     dedupe: bytes = b""
+    fresh: bool = False
 
 
 def draft(
@@ -58,6 +60,7 @@ def draft(
     zone: str | None = None,
     srcseq: str | None = None,
     dedupe: bytes = b"",
+    fresh: bool = False,
     extensions: dict[str, Any] | None = None,
 ) -> Draft:
     """Serialise an event once.
@@ -73,6 +76,7 @@ def draft(
         zone: the zone of the shop it happened in.
         srcseq: the device's own counter.
         dedupe: 8 bytes that name the fact, see `Draft`.
+        fresh: see `Draft`.
         extensions: further CloudEvents extension attributes (lower-case letters and digits).
     """
     head: dict[str, Any] = {
@@ -92,7 +96,7 @@ def draft(
     if extensions:
         head.update(extensions)
     head["data"] = data
-    return Draft(stream, event_type, _encoder.encode(head), dedupe)
+    return Draft(stream, event_type, _encoder.encode(head), dedupe, fresh)
 
 
 def event_id(gateway: str, stream: str, epoch: str, seq: int) -> str:

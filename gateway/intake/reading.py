@@ -2,7 +2,7 @@
 
 A driver yields these; it adds no time but the device's own, no place, no person and no judgement. One frozen struct a
 kind of statement; `KINDS` lists them. A field that the device did not give is None.
-Knows no event and no wire format.
+The parts of a basket are the vocabulary's own. Knows no wire format.
 """
 
 from __future__ import annotations
@@ -12,6 +12,16 @@ from decimal import Decimal
 from typing import Any, Literal
 
 import msgspec
+
+from gateway.event_types import Discount, Tax, Tender, Totals
+from gateway.event_types import Line as SaleLine
+
+
+__all__ = [
+    "KINDS", "BasketStep", "BeaconSighting", "Button", "CardRead", "CardRemoved", "Contact", "Custom", "DeviceState",
+    "Discount", "DoorCount", "Feedback", "Reading", "Sale", "SaleLine", "Scan", "SensorValue", "TagRead", "Tax", "Tender",
+    "Totals", "Weight",
+]  # fmt: skip
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -72,63 +82,6 @@ class Scan(Reading, frozen=True, tag="scan", kw_only=True, omit_defaults=True):
     addon: str | None = None  # EAN-13 add-on, 2 or 5 digits
     coupon: dict[str, str] = {}
     error: str | None = None
-
-
-class Discount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A reduction on a line; `amount` is positive money taken off."""
-
-    amount: Decimal
-    reason: str | None = None
-    promotion_id: str | None = None
-    coupon: str | None = None
-
-
-class Tax(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Tax on a line: `rate` in percent."""
-
-    amount: Decimal
-    rate: Decimal | None = None
-    included: bool = True
-
-
-class SaleLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One line of a basket; returns have negative quantity and amount."""
-
-    seq: int
-    kind: Literal["sale", "return", "void", "deposit", "fee"] = "sale"
-    amount: Decimal
-    gtin: str | None = None
-    sku: str | None = None
-    epcs: tuple[str, ...] = ()
-    description: str | None = None
-    quantity: Decimal = Decimal(1)
-    unit: str = "C62"  # UN/CEFACT: C62 piece, KGM kilogram
-    unit_price: Decimal | None = None
-    regular_price: Decimal | None = None
-    discounts: tuple[Discount, ...] = ()
-    tax: tuple[Tax, ...] = ()
-    voided: bool = False
-    original_transaction: str | None = None
-
-
-class Tender(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A payment: `change` is what was handed back."""
-
-    kind: Literal["cash", "card", "voucher", "mobile", "other"]
-    amount: Decimal
-    change: Decimal | None = None
-
-
-class Totals(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What the till printed at the bottom; None where it printed nothing."""
-
-    net: Decimal  # to pay, after discounts, tax included where prices include it
-    gross: Decimal | None = None
-    discount: Decimal | None = None
-    tax: Decimal | None = None
-    tendered: Decimal | None = None
-    change: Decimal | None = None
-    item_count: Decimal | None = None
 
 
 class Sale(Reading, frozen=True, tag="sale", kw_only=True, omit_defaults=True):

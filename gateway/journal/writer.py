@@ -146,7 +146,7 @@ class JournalWriter:
         for draft in drafts:
             dedupe = draft.dedupe
             if dedupe:
-                if dedupe in seen or dedupe in fresh:
+                if not draft.fresh and (dedupe in seen or dedupe in fresh):
                     duplicates += 1
                     continue
                 fresh[dedupe] = None

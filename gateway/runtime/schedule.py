@@ -10,6 +10,7 @@ Steady loops are `Periodic` workers instead. Knows nothing of what the jobs do.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable
 from datetime import datetime, tzinfo
@@ -20,6 +21,8 @@ import msgspec
 from gateway.clock import Clock, Instant
 from gateway.errors import JournalError, JournalFull
 from gateway.runtime.worker import Wait, wait
+
+_log = logging.getLogger(__name__)
 
 _STEP_S = 1.0  # the longest a step waits; so long after a clock step the plan is right again
 _RETRY_S = 600.0
@@ -96,6 +99,7 @@ class Plan:
             self._begin(now)
         elif abs(offset_s - self._offset_s) > _CLOCK_STEP_S:
             self.clock_steps += 1
+            _log.warning("calendar state=replanned clock_step_s=%+.1f", offset_s - self._offset_s)
             if offset_s < self._offset_s:
                 for entry in self._entries:
                     entry.next_at = self._after(entry, now)

@@ -20,6 +20,7 @@ from gateway.runtime.worker import Factory, State, Worker, WorkerState
 _log = logging.getLogger(__name__)
 
 STEADY_S = 10.0  # a worker that ran this long has recovered: its back-off starts anew
+_EARLY_S = 0.001  # a wait may end this much early: clocks are read in whole microseconds
 SLOW = Backoff(12.5, 25.0)  # seconds between tries of a failed worker; below the 30 s promised for recovery
 
 
@@ -87,7 +88,7 @@ class Shell:
         if halted:
             return self._leave(ending)
         now_s = self._clock.now().mono_s
-        if self._next_try_s is not None and now_s < self._next_try_s:
+        if self._next_try_s is not None and now_s < self._next_try_s - _EARLY_S:
             return self._next_try_s - now_s
         try:
             if self._worker is None:
