@@ -1,0 +1,84 @@
+"""The day key: a pseudonym that joins one visit and nothing else.
+
+HMAC-SHA256 under a random key of this store and this day, cut to 128 bits. The key lies in a file of its own (0600),
+is not part of any backup, and is destroyed after 48 hours; after that nobody, the shop included, can link the
+pseudonym to a person or to another day. Knows no event and no consent.
+
+*Source*: PIPL Art. 51 (de-identification); design of the project, PRIVACY_SECURITY.md, "Persons" 2 and 3.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+import threading
+import unicodedata
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from gateway.clock import Instant
+
+_KEY_BYTES = 32
+_KEEP = timedelta(hours=48)
+
+
+class DayKeys:
+    """Makes pseudonyms; any thread may ask."""
+
+    def __init__(self, directory: Path) -> None:
+        """`directory`: where the keys lie, made when first needed."""
+        self._directory = directory
+        self._keys: dict[str, bytes] = {}
+        self._lock = threading.Lock()
+
+    def day_key(self, scheme: str, identifier: str, at: Instant) -> str:
+        """The pseudonym of an identifier on the (UTC) day of `at`: 32 hex characters.
+
+        Args:
+            scheme: what kind of identifier it is (`member`, `lf_card`, …); the same number in two schemes differs.
+            identifier: as read; normalised here (NFKC, trimmed, upper case).
+
+        Raises:
+            OSError: the key cannot be stored.
+        """
+        normal = unicodedata.normalize("NFKC", identifier).strip().upper()
+        message = f"{scheme}\x1f{normal}".encode()
+        return hmac.new(self._key_of(at.wall_at), message, hashlib.sha256).hexdigest()[:32]
+
+    def destroy_old(self, now: Instant) -> int:
+        """Overwrite and remove keys older than 48 hours; returns how many."""
+        destroyed = 0
+        with self._lock:
+            for path in sorted(self._directory.glob("*.daykey")):
+                day = datetime.strptime(path.stem, "%Y-%m-%d").replace(tzinfo=UTC)
+                if now.wall_at - day >= _KEEP + timedelta(days=1):
+                    with path.open("r+b") as file:
+                        file.write(b"\0" * _KEY_BYTES)
+                        file.flush()
+                        os.fsync(file.fileno())
+                    path.unlink()
+                    self._keys.pop(path.stem, None)
+                    destroyed += 1
+        return destroyed
+
+    def _key_of(self, at: datetime) -> bytes:
+        day = at.strftime("%Y-%m-%d")
+        with self._lock:
+            key = self._keys.get(day)
+            if key is None:
+                key = self._keys[day] = self._load_or_make(self._directory / f"{day}.daykey")
+            return key
+
+    def _load_or_make(self, path: Path) -> bytes:
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if path.exists() and len(key := path.read_bytes()) == _KEY_BYTES:
+            return key
+        key = secrets.token_bytes(_KEY_BYTES)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(fd, "wb") as file:  # noqa: PTH123 - wraps the descriptor opened with the narrow mode
+            file.write(key)
+            file.flush()
+            os.fsync(file.fileno())
+        return key
