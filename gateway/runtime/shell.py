@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 STEADY_S = 10.0  # a worker that ran this long has recovered: its back-off starts anew
 _EARLY_S = 0.001  # a wait may end this much early: clocks are read in whole microseconds
-SLOW = Backoff(12.5, 25.0)  # seconds between tries of a failed worker; below the 30 s promised for recovery
+SLOW = Backoff(25.0, 25.0)  # seconds between tries of a failed worker; below the 30 s promised for recovery
 
 
 class Shell:
