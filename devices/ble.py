@@ -82,6 +82,11 @@ class EddystoneEid(msgspec.Struct, frozen=True):
     eid: str
     power_0m_dbm: int
 
+    @property
+    def power_1m_dbm(self) -> int:
+        """What a receiver sees at one metre, dBm."""
+        return self.power_0m_dbm - _LOSS_OF_FIRST_METRE_DB
+
 
 class Measurement(msgspec.Struct, frozen=True):
     """One BTHome object: `quantity` as in `temperature`, `value` scaled, `unit` as UCUM (`1` where there is none)."""
