@@ -139,6 +139,11 @@ class MqttLink:
         return self._connected
 
     @property
+    def subscribed(self) -> bool:
+        """True when connected and the broker has answered for every topic (see `refused`)."""
+        return self._connected and self._subscribed
+
+    @property
     def generation(self) -> int:
         """The number of the present (or last) connection; 0 before the first."""
         return self._generation
@@ -611,7 +616,7 @@ class MqttLink:
             options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
             filters = [(topic, options if self._v5 else 1) for topic in self._topics]
             _, mid = client.subscribe(filters)  # type: ignore[arg-type]  # paho's type knows no list of both kinds
-            self._subscribing = (mid, self._topics)
+            self._subscribing, self._subscribed = (mid, self._topics), False
         if self.settings.status_topic:
             client.publish(self.settings.status_topic, b"online", 1, True)
 
