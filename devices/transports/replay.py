@@ -46,7 +46,7 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True):
     """One line of a `.jsonl` trace."""
 
     topic: str
-    payload: msgspec.Raw | None = None
+    payload: msgspec.Raw = msgspec.Raw()
     text: str | None = None
     hex: str | None = None
     retained: bool = False
@@ -131,13 +131,13 @@ def _message_steps(line: str, subject: str) -> Iterable[Step]:
     hint = 'write {"topic": "…"} and one of "payload" (JSON), "text" or "hex"; "retained" and "after_s" if needed'
     try:
         parsed = msgspec.json.decode(line, type=_Line)
-        given = [value for value in (parsed.payload, parsed.text, parsed.hex) if value is not None]
-        if len(given) != 1:
+        payload = bytes(parsed.payload)
+        if (bool(payload), parsed.text is not None, parsed.hex is not None).count(True) != 1:
             raise ValueError("needs exactly one of payload, text and hex")
-        if parsed.hex is not None:
+        if parsed.text is not None:
+            payload = parsed.text.encode()
+        elif parsed.hex is not None:
             payload = bytes.fromhex(parsed.hex)
-        else:
-            payload = bytes(parsed.payload) if parsed.payload is not None else str(parsed.text).encode()
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
         raise ConfigError("read trace", subject, str(error), hint) from error
     message = Message(parsed.topic, payload, parsed.retained)

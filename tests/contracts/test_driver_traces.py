@@ -30,7 +30,6 @@ from gateway.errors import Rejected
 
 ROOT = Path(__file__).parents[2]
 TRACES = ROOT / "tests" / "traces"
-DRIVERS = ROOT / "devices" / "drivers"
 NAMES = catalogue.names()
 MAX_SPLITS = 150  # of one trace; longer traces are sampled, always at the same places
 FUZZ_TRIALS = 400  # of one trace; bench/drivers.py does 10,000
@@ -166,7 +165,7 @@ def test_rubbish_between_frames_changes_nothing(name: str, case: Path) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_framing_driver_is_tried_with_rubbish(name: str) -> None:
     """A driver that finds frames by length and check has a case with rubbish between its frames."""
-    if "devices.framing" in set(_imports(name)):
+    if "devices.framing" in _imports(f"devices.drivers.{name}"):
         assert any(driver == name for driver, _ in FRAMED), f"no splits.toml in tests/traces/{name}/*/"
 
 
@@ -276,7 +275,7 @@ def test_the_manual_shows_how_to_configure_it(name: str) -> None:
     assert entry.summary.endswith((".", ":")) or len(entry.summary) > 20
 
 
-FIRST_PARTY = {"devices.driver", "devices.framing", "gateway.intake.reading", "gateway.errors", "gateway.clock"}
+VOCABULARY = {"devices.driver", "gateway.intake.reading", "gateway.errors", "gateway.clock"}
 OUTSIDE = {
     "asyncio", "builtins", "concurrent", "ctypes", "fcntl", "glob", "http", "importlib", "io", "logging",
     "mmap", "multiprocessing", "os", "pathlib", "queue", "sched", "select", "selectors", "shutil", "signal", "socket",
@@ -285,8 +284,12 @@ OUTSIDE = {
 PURE = {"biip", "epcpy", "msgspec"}
 
 
-def _imports(name: str) -> Iterator[str]:
-    for node in ast.walk(ast.parse((DRIVERS / f"{name}.py").read_text("utf-8"))):
+def _tree(module: str) -> ast.Module:
+    return ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text("utf-8"))
+
+
+def _imports(module: str) -> Iterator[str]:
+    for node in ast.walk(_tree(module)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -297,25 +300,41 @@ def _imports(name: str) -> Iterator[str]:
                 yield str(node.module)
 
 
+def _reached(module: str) -> set[str]:
+    """A driver and the formats it shares with others (`devices.<format>`), which are held to the same rule."""
+    found, new = {module}, [module]
+    while new:
+        for used in _imports(new.pop()):
+            if used.startswith("devices.") and used not in VOCABULARY | found:
+                found.add(used)
+                new.append(used)
+    return found
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_driver_knows_nothing_but_its_device(name: str) -> None:
-    """No I/O, no thread, no clock and no other driver: only the vocabulary, the standard library and a parser."""
-    for module in _imports(name):
-        root = module.partition(".")[0]
-        if root in ("gateway", "devices", "vision", "sync", "config"):
-            assert module in FIRST_PARTY, f"{name} imports {module}"
-        else:
-            assert root in PURE or (root in sys.stdlib_module_names and root not in OUTSIDE), f"{name} imports {module}"
+    """No I/O, no thread, no clock and no other driver: only the vocabulary, a shared format, a parser, the stdlib."""
+    own = f"devices.drivers.{name}"
+    for module in _reached(own):
+        assert module == own or module.count(".") == 1, f"{name} reaches {module}"
+        for used in _imports(module):
+            root = used.partition(".")[0]
+            if root in ("gateway", "devices", "vision", "sync", "config"):
+                assert used in VOCABULARY or used.startswith("devices."), f"{module} imports {used}"
+            else:
+                pure = root in PURE or (root in sys.stdlib_module_names and root not in OUTSIDE)
+                assert pure, f"{module} imports {used}"
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_driver_asks_nothing_of_the_world(name: str) -> None:
     """No file is opened, nothing is printed, and the time comes from the caller."""
-    for node in ast.walk(ast.parse((DRIVERS / f"{name}.py").read_text("utf-8"))):
-        if isinstance(node, ast.Call):
-            called = ast.unparse(node.func)
-            assert called not in {"open", "print", "input", "exec", "eval", "compile", "__import__"}, called
-            assert called.rpartition(".")[2] not in {"now", "utcnow", "today", "sleep"}, called
+    for module in _reached(f"devices.drivers.{name}"):
+        for node in ast.walk(_tree(module)):
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                assert called not in {"open", "print", "input", "exec", "eval", "compile", "__import__"}, called
+                assert called.rpartition(".")[2] not in {"now", "utcnow", "today", "sleep"}, called
 
 
 def test_the_sampled_places_are_always_the_same() -> None:
