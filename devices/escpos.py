@@ -233,8 +233,9 @@ def decoded(
 ) -> list[str]:
     """The document's lines as text.
 
-    UTF-8 if (nearly) all bytes from 80 on are UTF-8; a till that cuts names to a width may cut a character. Else `kanji` after `FS &`, and elsewhere `encoding` if given, else the
-    code page that `ESC t` chose from `pages` (cp437 if it chose none or an unknown one). Never raises on bad bytes.
+    UTF-8 if nearly all bytes from 80 on are UTF-8 (a till that cuts names to a width may cut a character). Else `kanji`
+    after `FS &`, and elsewhere `encoding` if given, else the code page that `ESC t` chose from `pages` (cp437 if it
+    chose none or an unknown one). Bad bytes become U+FFFD.
 
     Raises:
         LookupError: a codec of that name does not exist; see `known_codec`.
