@@ -186,10 +186,12 @@ class PrinterStream:
 
     def _append(self, text: bytes) -> None:
         room = TEXT_CAP_BYTES - self._text_bytes
-        if len(text) > room or len(self._lines) >= _LINE_CAP:
+        if len(self._lines) >= _LINE_CAP:
+            room = 0
+        if len(text) > room:
             self._overflow = True
-            self.skipped_bytes += len(text)
-            return
+            self.skipped_bytes += len(text) - room
+            text = text[:room]
         self._text_bytes += len(text)
         self._has_text = self._has_text or bool(text.strip())
         self._feeds = 0

@@ -208,14 +208,18 @@ class _Reader:
         return None
 
     def _facts(self, text: str) -> bool:
-        """Number, date, operator, member: a line may hold several of them. The first of each counts."""
+        """Operator, member, number, date: a line may hold several of them. The first of each counts.
+
+        Who it was is taken out of the line before a number is looked for: "Customer ID: 77" is no receipt number.
+        """
         wording, found = self._wording, False
         if match := wording.operator.search(text):
             self._operator, found = self._operator or match["operator"].strip(), True
+            text = text[: match.start()] + text[match.end() :]
         if match := wording.member.search(text):
             if "*" not in match["member"]:  # a masked number names nobody
                 self._member = self._member or match["member"]
-            found = True
+            text, found = text[: match.start()] + text[match.end() :], True
         if match := wording.number.search(text):
             self._number, found = self._number or match["number"], True
         for pattern in wording.dates:

@@ -54,8 +54,8 @@ _QUANTITY = rf"^\s*{{qty}}\s*(?P<unit>{_UNIT})\s*[x×@*]\s*{{price}}(?:\s*/?\s*k
 
 PROFILES: dict[str, Profile] = {
     "en": Profile(
-        number=r"\b(?:receipt|invoice|trans(?:action)?|trx|ticket|order|bill|id)\b\s*(?:no\.?|nr\.?|num(?:ber)?|id)?"
-        r"\s*[:#]?\s*(?P<number>(?:[A-Z]{1,4}-?)?\d[\d/-]*)\b(?!\.\d)",
+        number=r"(?:\b(?:receipt|invoice|trans(?:action)?|trx|ticket|order|bill)\b|^\W*ID\b)\s*"
+        r"(?:no\.?|nr\.?|num(?:ber)?|id)?[\s:#]*(?P<number>(?:[A-Z]{1,4}-?)?\d[\d/-]*)\b(?!\.\d)",
         date=(
             _ISO_DATE,
             r"(?<!\d)(?P<d>\d{1,2})(?:st|nd|rd|th)?(?:\s+of)?[\s.-]+(?P<m>[A-Z]{3,9})[\s.,-]+(?P<y>\d{4})\b",
@@ -89,10 +89,10 @@ PROFILES: dict[str, Profile] = {
     ),
     "zh": Profile(
         encoding="gb18030",
-        number=r"(?:(?:小票|交易|流水|收银|单据|订单|销售)(?:单)?号|单号|票号|\bNO\.?|\bID\b)\s*[:.]?\s*(?P<number>[A-Z]{0,4}\d[\d-]*)",
+        number=r"(?:(?:小票|交易|流水|收银|单据|订单|销售)(?:单)?号|单号|票号|^\W*(?:NO\.?|ID))\s*[:.]?\s*(?P<number>[A-Z]{0,4}\d[\d-]*)",
         date=(_ISO_DATE, r"(?<!\d)(?P<y>20\d{2})(?P<m>[01]\d)(?P<d>[0-3]\d)(?!\d)"),
         operator=r"(?:收银员|营业员|操作员|收款员)\s*:?\s*(?P<operator>\S+)",
-        member=r"(?:会员(?:卡)?(?:号|卡)?|卡号)\s*:\s*(?P<member>[\w*-]+)",
+        member=r"会员(?:卡)?号?\s*:\s*(?P<member>[\w*-]+)",
         item=(
             r"^\s*{qty}\s*[x×*]?\s*{price}\s+{amount}$",
             r"^\s*(?P<sku>\d{4,14})\s+{qty}\s*[x×*]?\s*{price}\s+{amount}$",
