@@ -154,7 +154,7 @@ _JAIL = textwrap.dedent("""
 
 
 def syscalls(filters: list[str]) -> set[str]:
-    """The system calls that SystemCallFilter= lines leave allowed: the first line makes a list, the others change it."""
+    """The system calls that SystemCallFilter= lines leave allowed: the first makes a list, the others change it."""
     analyze = tool("systemd-analyze")
     sets: dict[str, set[str]] = {}
     name = ""
