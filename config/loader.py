@@ -46,6 +46,11 @@ def data_directory(settings: Settings) -> Path:
     return Path(directory).expanduser() if directory else state_directory()
 
 
+def journal_path(settings: Settings) -> Path:
+    """The journal's database file."""
+    return data_directory(settings) / "journal.db"
+
+
 def load(path: Path) -> Settings:
     """Read and check a configuration file.
 

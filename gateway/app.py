@@ -1,0 +1,262 @@
+"""The composition root: builds the gateway from its settings and runs it.
+
+The only module that knows devices, vision, sync and page at once, and it knows them by construction only: what each
+does is in its own room. Workers stop in the order of their stage: sources, then what speaks of them, the journal, the
+page, the broker.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from config.loader import data_directory, journal_path, load, resolve_secret
+from config.settings import Settings
+from devices.plan import DevicePlan, plan
+from devices.source import Intake, MqttSource, SerialSource
+from devices.transports.broker import Broker
+from devices.transports.line import line_for
+from devices.transports.mqtt import MqttLink
+from devices.transports.mqtt_settings import MqttSettings, Tls, broker_address
+from gateway.broker_worker import BrokerWorker
+from gateway.clock import Clock, SystemClock
+from gateway.errors import ConfigError, StorefrontError, Unavailable
+from gateway.event import Origin
+from gateway.heartbeat import Departures, Heartbeat
+from gateway.intake.health import DeviceBoard
+from gateway.intake.inlet import Inlet
+from gateway.intake.normaliser import Normaliser
+from gateway.intake.sightings import Sightings
+from gateway.journal.commit_loop import CommitLoop
+from gateway.journal.quarantine import PayloadSeal
+from gateway.journal.writer import JournalWriter
+from gateway.runtime.signals import Signals
+from gateway.runtime.supervisor import Supervisor
+from gateway.runtime.systemd import Notifier, Watchdog, watchdog_s
+from gateway.runtime.worker import Worker
+from gateway.shopper.day_keys import DayKeys
+
+log = logging.getLogger(__name__)
+
+SOURCES, WITNESSES, JOURNAL, PAGE, BROKER = 0, 5, 20, 25, 30  # stages: the order of stopping
+_STATUS_EVERY_S = 10.0
+
+
+class Gateway:
+    """One running gateway. `run` blocks until `stop` is set; everything is released when it returns."""
+
+    def __init__(self, settings: Settings, file: Path | None = None, *, clock: Clock | None = None) -> None:
+        """Check the devices' options and build the parts; nothing is opened yet.
+
+        Args:
+            settings: the whole configuration.
+            file: where it came from, read again on reload; None: it cannot be reloaded.
+            clock: the system's unless a test brings its own.
+
+        Raises:
+            ConfigError: a device's options are wrong.
+        """
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self.directory = data_directory(settings)
+        self.journal_path = journal_path(settings)
+        self.started = self.clock.now()
+        self._file = file
+        self.plans = plan(settings, str(file or "configuration"))
+
+        gateway, storage = settings.gateway, settings.storage
+        self.origin = Origin(gateway.tenant, gateway.store, gateway.name)
+        self.inlet = Inlet()
+        self.board = DeviceBoard()
+        self.day_keys = DayKeys(self.directory / "keys")
+        self.sightings = Sightings(self.origin, settings.presence)
+        self.normaliser = Normaliser(
+            self.origin, self.sightings, self.day_keys, time_zone=gateway.time_zone, currency=gateway.currency
+        )
+        self.intake = Intake(self.normaliser, self.inlet, self.board, self.clock)
+        self.seal = PayloadSeal(self.directory / "keys" / "quarantine.key")
+        self.writer = JournalWriter(
+            self.journal_path, gateway.name, self.clock, max_bytes=storage.max_mib << 20,
+            ballast_bytes=storage.ballast_mib << 20, seal=self.seal.seal,
+        )  # fmt: skip
+        self.commits = CommitLoop(self.writer, self.inlet, window_s=storage.window_s)
+        self.supervisor = Supervisor(self.clock)
+        self.broker = Broker(self.directory / "broker", settings.broker.port)
+        self._broker_up = threading.Event()
+        self.notifier = Notifier.from_environment()
+        self._watchdog = Watchdog(watchdog_s(), self.supervisor.healthy, self.notifier.alive)
+        self._ready = False
+        self._told_s = 0.0
+
+    def run(self, stop: threading.Event, reload: threading.Event | None = None) -> None:
+        """Run until `stop` is set (SIGTERM and SIGINT set it, too, on the main thread).
+
+        Raises:
+            JournalError: the journal cannot be trusted or written.
+        """
+        signals = Signals(stop, reload) if threading.current_thread() is threading.main_thread() else None
+        self._add_workers()
+        if signals is not None:
+            signals.open()
+        try:
+            self.supervisor.run(stop, lambda: self._beat(reload), None if signals is None else signals.wait)
+        finally:
+            self.notifier.stopping()
+            if hung := self.supervisor.stop(5.0):
+                log.warning("stop=incomplete hung=%s", ",".join(hung))
+            if signals is not None:
+                signals.close()
+
+    def reload(self) -> list[str]:
+        """Read the configuration file again and apply what can change while running.
+
+        Devices come, go and change at once; everything else waits for a restart. The journal is never touched.
+
+        Returns:
+            One line for each thing applied, or in need of a restart.
+
+        Raises:
+            ConfigError: the new file is wrong; nothing was changed.
+        """
+        if self._file is None:
+            raise ConfigError("reload", "configuration", "there is no file to read again", "start with --config")
+        fresh = load(self._file)
+        plans = plan(fresh, str(self._file))
+        said = [
+            f"restart needed: [{name}] changed"
+            for name in ("gateway", "storage", "broker", "page", "presence", "platform", "cameras")
+            if getattr(fresh, name) != getattr(self.settings, name)
+        ]
+        if fresh.log != self.settings.log:
+            logging.getLogger().setLevel(fresh.log.level.upper())
+            said.append(f"applied: log.level = {fresh.log.level}")
+        said += self._apply_plans(plans)
+        self.settings = Settings(
+            **{
+                name: getattr(self.settings, name)
+                for name in Settings.__struct_fields__
+                if name not in ("devices", "log")
+            },
+            devices=fresh.devices,
+            log=fresh.log,
+        )
+        return said or ["nothing changed"]
+
+    # -- building
+
+    def _add_workers(self) -> None:
+        add = self.supervisor.add
+        add("journal", lambda: self.commits, patience_s=60.0, essential=True, stage=JOURNAL)
+        if self.settings.broker.mode == "embedded" and any(plan.driver.wire == "mqtt" for plan in self.plans):
+            add("broker", lambda: BrokerWorker(self.broker, self._broker_up), patience_s=30.0, stage=BROKER)
+        for name, plans in _sources(self.plans).items():
+            self._add_source(name, plans)
+        add("departures", lambda: Departures(self.normaliser, self.inlet, self.clock), patience_s=10.0, stage=WITNESSES)
+        add("heartbeat", lambda: Heartbeat(self), patience_s=30.0, stage=WITNESSES)
+        if self.settings.page.enabled:
+            add("page", self._page, patience_s=30.0, stage=PAGE)
+
+    def _add_source(self, name: str, plans: list[DevicePlan]) -> None:
+        if plans[0].driver.wire == "mqtt":
+            self.supervisor.add(name, partial(self._mqtt_source, name, plans), patience_s=30.0, stage=SOURCES)
+        else:
+            self.supervisor.add(name, partial(self._serial_source, plans[0]), patience_s=30.0, stage=SOURCES)
+
+    def _serial_source(self, device: DevicePlan) -> SerialSource:
+        line = line_for(device.settings.address, device.baud, device.bytesize, device.parity)
+        return SerialSource(device, line, self.intake)
+
+    def _mqtt_source(self, name: str, plans: list[DevicePlan]) -> MqttSource:
+        topics = tuple(topic for plan in plans for topic in plan.topics)
+        return MqttSource(name, plans, MqttLink(self._session(name, topics)), self.intake)
+
+    def _session(self, name: str, topics: tuple[str, ...]) -> MqttSettings:
+        """How to reach the broker.
+
+        Raises:
+            Unavailable: the embedded broker has not come up yet.
+        """
+        broker, gateway = self.settings.broker, self.settings.gateway
+        base = broker.client_id or f"storefront-{gateway.store}-{gateway.name}"
+        client_id = f"{base}-{name.removeprefix('mqtt-')}"
+        prefix = f"store/{gateway.store}/gateway/{gateway.name}/{name}"
+        if broker.mode == "embedded":
+            if not self._broker_up.is_set():
+                raise Unavailable("connect", "embedded broker", "it is not up yet", "see worker `broker`")
+            return MqttSettings(
+                client_id=client_id, topics=topics, port=self.broker.port, prefix=prefix, protocol="3.1.1",
+                max_payload_bytes=broker.max_message_bytes,
+            )  # fmt: skip
+        host, port, secure = broker_address(broker.url)
+        tls = Tls(ca=broker.ca_file or None, cert=broker.cert_file or None, key=broker.key_file or None)
+        return MqttSettings(
+            client_id=client_id, topics=topics, host=host, port=port, prefix=prefix,
+            username=broker.username or None, password=resolve_secret(broker.password, "broker.password") or None,
+            tls=tls if secure else None, max_payload_bytes=broker.max_message_bytes,
+        )  # fmt: skip
+
+    def _page(self) -> Worker:
+        from gateway.status.server import StatusServer
+
+        return StatusServer(self)
+
+    # -- running
+
+    def _beat(self, reload: threading.Event | None) -> None:
+        now = self.clock.now()
+        if not self._ready and self.supervisor.ready():
+            self._ready = True
+            self.notifier.ready("taking events")
+            log.info("gateway=ready store=%s devices=%d", self.origin.store, len(self.plans))
+        self._watchdog.beat(now)
+        if now.mono_s - self._told_s >= _STATUS_EVERY_S:
+            self._told_s = now.mono_s
+            live = sum(report.condition == "live" for report in self.board.reports(now))
+            self.notifier.status(
+                f"{live} of {len(self.plans)} devices live, {self.commits.counters.events} events kept"
+            )
+        if reload is not None and reload.is_set():
+            reload.clear()
+            self.notifier.reloading(now)
+            try:
+                for line in self.reload():
+                    log.info("reload=%s", line)
+            except StorefrontError as error:
+                log.error("reload=refused reason=%r hint=%r", error.reason, error.hint)
+            self.notifier.ready()
+
+    def _apply_plans(self, plans: list[DevicePlan]) -> list[str]:
+        old, new = _sources(self.plans), _sources(plans)
+        said = []
+        gone = {plan.name for plan in self.plans} - {plan.name for plan in plans}
+        for name in old.keys() - new.keys():
+            self.supervisor.remove(name)
+            said.append(f"applied: {name} removed")
+        for name in sorted(gone):
+            self.board.forget(name)
+        for name, group in new.items():
+            if name not in old:
+                self._add_source(name, group)
+                said.append(f"applied: {name} added")
+            elif group != old[name]:
+                if group[0].driver.wire == "mqtt":
+                    self.supervisor.replace(name, partial(self._mqtt_source, name, group))
+                else:
+                    self.supervisor.replace(name, partial(self._serial_source, group[0]))
+                said.append(f"applied: {name} changed")
+        self.plans = plans
+        return said
+
+
+def _sources(plans: list[DevicePlan]) -> dict[str, list[DevicePlan]]:
+    """Which worker serves which devices: a line has its own; tills share a broker session, and so do all others."""
+    groups: dict[str, list[DevicePlan]] = {}
+    for device in plans:
+        if device.driver.wire == "serial":
+            groups[f"line-{device.name}"] = [device]
+        else:
+            groups.setdefault("mqtt-sales" if device.driver.sales else "mqtt-devices", []).append(device)
+    return groups

@@ -1,0 +1,84 @@
+"""The command line: which commands there are. What each does is in `gateway.commands`, imported when it is run.
+
+Every command that prints data has `--json`; every command that needs the journal finds it by `--config`, or else in the
+same default state directory that `make run` uses, whether the daemon runs or not.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+app = typer.Typer(
+    name="storefront", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="In-store edge gateway: reads shop devices, keeps every event, syncs them to the platform.",
+)  # fmt: skip
+journal_app = typer.Typer(no_args_is_help=True, help="Check, salvage, measure or back up the journal.")
+quarantine_app = typer.Typer(no_args_is_help=True, help="Messages that could not become events.")
+app.add_typer(journal_app, name="journal")
+app.add_typer(quarantine_app, name="quarantine")
+
+Config = Annotated[
+    Path | None, typer.Option("--config", "-c", help="Configuration file (TOML). Without: built-in defaults.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+StreamName = Literal["transactions", "measurements", "observations"]
+
+
+@app.command()
+def run(config: Config = None) -> int:
+    """Run the gateway until it is told to stop (SIGTERM, Ctrl-C); SIGHUP reads the configuration again."""
+    from gateway.commands import running
+
+    return running.run(config)
+
+
+@app.command("check-config")
+def check_config(
+    config: Annotated[Path | None, typer.Argument(help="File to check.")] = None, json: Json = False
+) -> int:
+    """Check a configuration file whole: syntax, keys, values, and every device's options."""
+    from gateway.commands import running
+
+    return running.check_config(config, as_json=json)
+
+
+@app.command()
+def drivers(
+    name: Annotated[str | None, typer.Argument(help="Show this driver's manual.")] = None, json: Json = False
+) -> int:
+    """List the device drivers, or print the manual of one."""
+    from gateway.commands import devices
+
+    return devices.drivers(name, as_json=json)
+
+
+@app.command()
+def replay(
+    driver: Annotated[str, typer.Argument(help="Driver name, see `storefront drivers`.")],
+    file: Annotated[Path, typer.Argument(help="Trace: .hex, .bin or .jsonl.")],
+    options: Annotated[Path | None, typer.Option(help="TOML file with the driver's options.")] = None,
+    set_option: Annotated[list[str] | None, typer.Option("--set", help="One option, as in --set key=value.")] = None,
+    json: Json = False,
+) -> int:
+    """Feed a recorded trace to a driver and print what it understood, and how much it had to skip."""
+    from gateway.commands import devices
+
+    return devices.replay(driver, file, options, set_option or [], as_json=json)
+
+
+@app.command()
+def events(
+    config: Config = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing as events come.")] = False,
+    stream: Annotated[StreamName | None, typer.Option(help="Only this stream.")] = None,
+    type: Annotated[str | None, typer.Option(help="Only types that contain this.")] = None,
+    last: Annotated[int, typer.Option("--last", "-n", help="How many of the newest to begin with.")] = 20,
+    json: Json = False,
+) -> int:
+    """Print events from the journal, oldest first."""
+    from gateway.commands import events as command
+
+    return command.events(config, follow=follow, stream=stream, type_part=type, last=last, as_json=json)

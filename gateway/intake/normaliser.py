@@ -1,0 +1,290 @@
+"""The normaliser: from what a device said to what happened in the shop.
+
+It gives a statement its time, its place, its name as a fact (so that a repeat is known) and, where it speaks of a
+person, a pseudonym or nothing at all. Sightings of tags and beacons go through the presence engine and come out as
+arrived, moved and departed. One table says which reading becomes which event. Knows no driver, port or storage.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import datetime
+from hashlib import blake2b
+from typing import Any, Protocol, TypeVar
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from gateway import event_types as types
+from gateway.clock import Instant, rfc3339, rfc3339_s
+from gateway.errors import Rejected
+from gateway.event import Draft, Origin, draft
+from gateway.intake import reading as said
+from gateway.intake.place import Place
+from gateway.intake.sightings import Sightings
+
+__all__ = ["Normaliser", "NormaliserCounters", "Place", "Pseudonyms"]
+
+_FUTURE_S = 300.0  # a device's clock may be this far ahead of ours
+_PAST_S = 14 * 86_400.0  # a device may have kept its data this long
+_SANE_S = 1_704_067_200.0  # 2024-01-01: a clock before that was never set
+_PERSONAL_AIS = ("8017", "8018")  # GS1 service relations: numbers of persons
+
+R = TypeVar("R", bound=said.Reading)
+
+
+class Pseudonyms(Protocol):
+    """Where day keys come from (`gateway.shopper.day_keys`)."""
+
+    def day_key(self, scheme: str, identifier: str, at: Instant) -> str:
+        """The pseudonym of an identifier on the day of `at`."""
+        ...
+
+
+class NormaliserCounters(msgspec.Struct):
+    """What was set aside, since the start."""
+
+    subjects_dropped: int = 0  # identifiers of persons left out because no consent covered them
+    implausible_times: int = 0  # device times that could not be true; the time of arrival was used
+    unknown_types: int = 0  # configured mappings to an event type that does not exist
+
+
+class Normaliser:
+    """One for the whole gateway; sources call it from their own threads."""
+
+    def __init__(
+        self,
+        origin: Origin,
+        sightings: Sightings,
+        pseudonyms: Pseudonyms,
+        *,
+        time_zone: str = "UTC",
+        currency: str = "",
+    ) -> None:
+        """`time_zone` gives business dates, `currency` is the shop's, where a till does not say."""
+        self.counters = NormaliserCounters()
+        self._origin = origin
+        self._sightings = sightings
+        self._pseudonyms = pseudonyms
+        self._zone = ZoneInfo(time_zone)
+        self._currency = currency or None
+        self._encode = msgspec.json.Encoder(decimal_format="string").encode
+
+    def drafts(
+        self, reading: said.Reading, place: Place, at: Instant, delivery: bytes = b"", fresh: bool = True
+    ) -> list[Draft]:
+        """What a reading means: usually one event, often none (a repeat sighting, a device's state).
+
+        Args:
+            reading: what the device said.
+            place: where the device stands.
+            at: when it was received.
+            delivery: names the delivery, where the transport may repeat one.
+            fresh: the transport says that this is no repeat.
+        """
+        rule = _RULES.get(type(reading))
+        if rule is None:
+            return []
+        return rule(self, reading, place, at, delivery, fresh)
+
+    def expire(self, at: Instant) -> list[Draft]:
+        """Departures that silence has made certain; call it twice a second."""
+        return self._sightings.expire(at)
+
+    # -- rules
+
+    def _sighting(
+        self, reading: said.Reading, place: Place, at: Instant, _delivery: bytes, _fresh: bool
+    ) -> list[Draft]:
+        return self._sightings.observe(reading, place, at, self._device_time(reading, at))
+
+    def _sale(self, reading: said.Sale, place: Place, at: Instant, _delivery: bytes, _fresh: bool) -> list[Draft]:
+        happened_s = self._happened(reading, at, reading.closed_at)
+        workstation = reading.workstation_id or place.device
+        date = reading.business_date or datetime.fromtimestamp(happened_s, self._zone).date().isoformat()
+        transaction_id = f"{self._origin.store}-{workstation}-{date}-{reading.sequence}"
+        if reading.member:
+            self.counters.subjects_dropped += 1
+        operator = reading.operator and self._pseudonyms.day_key("operator", reading.operator, at)
+        sale = types.Sale(
+            transaction_id=transaction_id,
+            kind=reading.kind,
+            workstation_id=workstation,
+            operator=operator,
+            business_date=date,
+            opened_at=_text(reading.opened_at),
+            closed_at=_text(reading.closed_at),
+            currency=reading.currency or self._currency,
+            lines=reading.lines,
+            tenders=reading.tenders,
+            coupons=reading.coupons,
+            totals=reading.totals,
+            tap=reading.tap,
+            confidence=reading.confidence,
+            receipt_end=reading.end,
+        )
+        # The same receipt told twice (by two taps, after a restart of the till) is one sale; a different total is not.
+        fact = _fact("sale", transaction_id, reading.kind, str(reading.totals.net))
+        return [self._draft(sale, reading, place, at, happened_s, fact, fresh=False)]
+
+    def _basket(self, reading: said.BasketStep, place: Place, at: Instant, delivery: bytes, fresh: bool) -> list[Draft]:
+        data = types.Basket(
+            basket_id=reading.basket_id, lane=reading.lane or place.device, step=reading.step, gtin=reading.gtin
+        )
+        return [self._plain(data, reading, place, at, delivery, fresh)]
+
+    def _scan(self, reading: said.Scan, place: Place, at: Instant, delivery: bytes, fresh: bool) -> list[Draft]:
+        if reading.kind == "loyalty":
+            self.counters.subjects_dropped += 1
+            return [self._plain(types.InteractionScanned(scanner=place.device), reading, place, at, delivery, fresh)]
+        gs1 = {ai: value for ai, value in reading.gs1.items() if ai not in _PERSONAL_AIS}
+        link = reading.digital_link
+        if link is not None and any(f"/{ai}/" in link for ai in _PERSONAL_AIS):
+            link = None
+        data = types.BarcodeScanned(
+            symbology=reading.symbology,
+            kind=reading.kind,
+            gtin=reading.gtin,
+            gs1=gs1,
+            lot=reading.lot,
+            serial=reading.serial,
+            expiry=reading.expiry,
+            weight_kg=reading.weight_kg,
+            price=reading.price,
+            digital_link=link,
+            addon=reading.addon,
+            coupon=reading.coupon,
+            text=reading.text if place.keep_text else None,
+            scanner=place.device,
+            error=reading.error,
+        )
+        return [self._plain(data, reading, place, at, delivery, fresh, subject=reading.gtin)]
+
+    def _card(self, reading: said.CardRead, place: Place, at: Instant, delivery: bytes, fresh: bool) -> list[Draft]:
+        key = self._pseudonyms.day_key("lf_card", str(reading.number), at)
+        return [self._plain(types.CardSeen(reader=place.device, day_key=key), reading, place, at, delivery, fresh)]
+
+    def _card_gone(
+        self, reading: said.CardRemoved, place: Place, at: Instant, delivery: bytes, fresh: bool
+    ) -> list[Draft]:
+        key = self._pseudonyms.day_key("lf_card", str(reading.number), at)
+        return [self._plain(types.CardGone(reader=place.device, day_key=key), reading, place, at, delivery, fresh)]
+
+    def _custom(self, reading: said.Custom, place: Place, at: Instant, delivery: bytes, fresh: bool) -> list[Draft]:
+        entry = types.EVENT_TYPES.get(reading.event_type)
+        if entry is None:
+            self.counters.unknown_types += 1
+            return []
+        try:
+            data = msgspec.convert(reading.values, entry.data, strict=False)
+        except msgspec.ValidationError as error:
+            raise Rejected(
+                "map to event", reading.event_type, str(error), "map every field that `docs/events.md` asks for"
+            ) from error
+        return [self._plain(data, reading, place, at, delivery, fresh, subject=reading.subject)]
+
+    def _simple(self, reading: said.Reading, place: Place, at: Instant, delivery: bytes, fresh: bool) -> list[Draft]:
+        data = _SIMPLE[type(reading)](reading, place)
+        return [] if data is None else [self._plain(data, reading, place, at, delivery, fresh)]
+
+    def _door(self, reading: said.DoorCount, place: Place, at: Instant, delivery: bytes, fresh: bool) -> list[Draft]:
+        end_s = self._happened(reading, at)
+        data = types.FootfallCounted(
+            line=reading.line,
+            entrance=place.zone or place.device,
+            interval_start=rfc3339_s(end_s - reading.interval_s),
+            interval_s=reading.interval_s,
+            in_=reading.entered,
+            out=reading.left,
+            quality=types.CountQuality(coverage=1.0, detector=place.path),
+        )
+        return [self._plain(data, reading, place, at, delivery, fresh)]
+
+    # -- inside
+
+    def _plain(
+        self, data: types.EventData, reading: said.Reading, place: Place, at: Instant, delivery: bytes, fresh: bool,
+        subject: str | None = None,
+    ) -> Draft:  # fmt: skip
+        """An event whose identity is the device's own counter, or else the delivery it came with."""
+        if reading.device_seq is not None:
+            kind = type(reading).__name__
+            fact = _fact(kind, place.device, reading.device_boot or "", reading.device_seq)
+            return self._draft(
+                data, reading, place, at, self._happened(reading, at), fact, fresh=False, subject=subject
+            )
+        return self._draft(
+            data, reading, place, at, self._happened(reading, at), delivery, fresh=fresh, subject=subject
+        )
+
+    def _draft(
+        self, data: types.EventData, reading: said.Reading, place: Place, at: Instant, happened_s: float, fact: bytes,
+        *, fresh: bool, subject: str | None = None,
+    ) -> Draft:  # fmt: skip
+        entry = types.type_of(data)
+        return draft(
+            entry.stream, entry.name, data, source=self._origin.source(place.path), at=at, happened_s=happened_s,
+            subject=subject, zone=place.zone, srcseq=reading.device_seq, dedupe=fact, fresh=fresh,
+        )  # fmt: skip
+
+    def _happened(self, reading: said.Reading, at: Instant, other: datetime | None = None) -> float:
+        """Best estimate of when it happened: the device's time where that can be true, else the time of arrival."""
+        told = self._device_time(reading, at, other)
+        return at.wall_s if told is None else told
+
+    def _device_time(self, reading: said.Reading, at: Instant, other: datetime | None = None) -> float | None:
+        device_at = reading.device_at or other
+        if device_at is None:
+            return None
+        told_s = device_at.timestamp()
+        if at.wall_s < _SANE_S <= told_s or at.wall_s - _PAST_S <= told_s <= at.wall_s + _FUTURE_S:
+            return told_s
+        self.counters.implausible_times += 1
+        return None
+
+
+def _fact(*parts: str) -> bytes:
+    """Eight bytes that name a fact."""
+    return blake2b("\x1f".join(parts).encode(), digest_size=8).digest()
+
+
+def _text(at: datetime | None) -> str | None:
+    return None if at is None else rfc3339(at)
+
+
+def _sensor(reading: Any, place: Place) -> types.EventData | None:
+    if not math.isfinite(reading.value):
+        return None
+    return types.SensorRead(
+        sensor=reading.sensor or place.device, quantity=reading.quantity, value=reading.value, unit=reading.unit
+    )
+
+
+def _weight(reading: Any, place: Place) -> types.EventData | None:
+    if not reading.stable:
+        return None  # a moving pan says nothing yet
+    return types.ScaleWeighed(grams=reading.grams, tare=reading.tare_grams, stable=True, scale=place.device)
+
+
+_SIMPLE: dict[type[said.Reading], Callable[[Any, Place], types.EventData | None]] = {
+    said.SensorValue: _sensor,
+    said.Weight: _weight,
+    said.Contact: lambda it, place: types.ContactChanged(contact=it.sensor or place.device, open=it.open),
+    said.Button: lambda it, place: types.ButtonPressed(button=it.button or place.device, value=it.value),
+    said.Feedback: lambda it, place: types.FeedbackGiven(question_id=it.question, score=it.score, device=place.device),
+}
+
+Rule = Callable[[Normaliser, Any, Place, Instant, bytes, bool], list[Draft]]
+_RULES: dict[type[said.Reading], Rule] = {
+    said.TagRead: Normaliser._sighting,
+    said.BeaconSighting: Normaliser._sighting,
+    said.Sale: Normaliser._sale,
+    said.BasketStep: Normaliser._basket,
+    said.Scan: Normaliser._scan,
+    said.CardRead: Normaliser._card,
+    said.CardRemoved: Normaliser._card_gone,
+    said.DoorCount: Normaliser._door,
+    said.Custom: Normaliser._custom,
+    **dict.fromkeys(_SIMPLE, Normaliser._simple),
+}
