@@ -93,6 +93,10 @@ class Pace:
         """There was nothing to send."""
         self.due_s = next_tick_s(now_s, self.interval_s, self._phase_s)
 
+    def again(self) -> None:
+        """The answer asks for another request: as soon as the platform's pace allows."""
+        self.due_s = self._sent_s + self.min_interval_s
+
     def failed(self, now_s: float, retry_after_s: float | None = None, cap_s: float = CAP_S) -> float:
         """It did not work: returns how long this stream now waits, seconds."""
         if retry_after_s is not None:
