@@ -230,8 +230,11 @@ class BeaconGateway(Driver):
         )
 
     def _minew(self, entries: list[object], at: Instant) -> list[Reading]:
+        if not entries:
+            self.counters.ignored += 1
+            return []
         readings: list[Reading] = []
-        receiver, good = self.device, not entries
+        receiver, good = self.device, False
         for entry in entries:
             try:
                 if not isinstance(entry, dict):
