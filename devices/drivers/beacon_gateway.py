@@ -32,6 +32,8 @@ What becomes of an advert:
 BTHome sensors say everything several times and several gateways hear it: the same packet id of a device within
 `repeat_window_s` is one statement; where there is no packet id, the same content within 2 s. The receiver is the
 gateway's name in the topic, or its entry in `receivers`; a gateway known only by a MAC is called like this device.
+One entry can serve many gateways; its state is then that of the gateway that spoke last (named in the detail), so give
+each gateway an entry of its own where its going offline matters.
 
     [[devices]]
     name = "ble"

@@ -18,7 +18,8 @@ message that none fits is counted as ignored, so watch that counter while writin
     time      { path, format = "rfc3339" | "epoch_s" | "epoch_ms" }; without it, the time of arrival. A time without a
               zone (Tasmota) cannot be placed and is not used
     seq, boot paths of the device's own counter, and of the run of it. Give seq only if it never starts again, or with
-              boot: the same seq twice is taken for the same statement twice
+              boot: the same seq twice is taken for the same statement twice. Where one message makes several readings
+              of a kind, each gets the mapping's or element's number behind its seq: "17/2"
     missing   "skip" (a mapping whose needed keys are absent or null does not fit) or "reject" (any key of `fields`
               that is absent or null sends the message to quarantine)
 
@@ -31,6 +32,7 @@ the reading is the difference to the message before, the first message only sets
 started again from 0. The mark is lost when the connection is. A door_count of cumulative counts needs no interval_s.
 `time = "epoch_ms"` (or one of the other forms) makes RFC 3339 text of a time, for the data fields of a custom event.
 
+Give every device whose online and offline you map a `[[devices]]` of its own: its state is that of the whole entry.
 Retained messages are state of the past: device_state mappings use them, cumulative counters set their first mark by
 them, everything else ignores them. A value of a wrong type sends the whole message to quarantine, with the place of it.
 Only what a mapping names is ever read, so leave out what names people (Frigate's sub_label).
@@ -203,6 +205,8 @@ class GenericJson(Driver):
         super().__init__(options, device)
         self._rules = tuple(compiled(mapping, index) for index, mapping in enumerate(options.mappings))
         self._marks: dict[_Counter, _Mark] = {}
+        numbered = [rule.mapping.reading for rule in self._rules if rule.seq is not None]
+        self._shared = frozenset(kind for kind in numbered if numbered.count(kind) > 1)  # kinds whose seqs could clash
 
     def feed(self, data: Message, at: Instant) -> Iterable[Reading]:
         """Take one message.
@@ -239,10 +243,12 @@ class GenericJson(Driver):
             if kind not in documents:
                 documents[kind] = (json_value if kind == "json" else text_value)(message, self.options.max_bytes)
             try:
-                for place, element in _elements(rule, documents[kind]):
+                for number, (place, element) in enumerate(_elements(rule, documents[kind])):
                     values = _values(rule, place, element, documents[kind], captures)
                     if values is None:
                         continue
+                    if rule.seq is not None and "device_seq" in values:
+                        values["device_seq"] += self._apart(rule, rule.seq.path, number)
                     told = self._counted(rule, message, values, marks, at)
                     if _is_state(rule) or not message.retained:
                         fitted = True
@@ -253,6 +259,11 @@ class GenericJson(Driver):
                 raise Rejected("map message", message.topic, str(error), hint) from error
         self._keep(marks)
         return readings, fitted
+
+    def _apart(self, rule: Rule, seq: KeyPath, number: int) -> str:
+        """What tells this reading from others of its kind that one message makes under the same seq."""
+        mapping = f"/{rule.index}" if rule.mapping.reading in self._shared else ""
+        return f"{mapping}/{number}" if rule.each is not None and seq.from_root else mapping
 
     def _counted(
         self, rule: Rule, message: Message, values: dict[str, Any], marks: dict[_Counter, _Mark], at: Instant

@@ -221,6 +221,45 @@ def test_a_flood_of_counters_does_not_grow_the_memory() -> None:
     assert len(driver._marks) == 1024
 
 
+def test_readings_of_one_message_have_different_seqs() -> None:
+    """The device's counter names one statement, so several statements of a message do not share it."""
+    driver = GenericJson(
+        options(
+            """
+            [[mappings]]
+            topic = "t"
+            reading = "sensor"
+            fields = { value = "a" }
+            fixed = { quantity = "a", unit = "1" }
+            seq = "n"
+            [[mappings]]
+            topic = "t"
+            reading = "sensor"
+            each = "b[*]"
+            fields = { value = "v" }
+            fixed = { quantity = "b", unit = "1" }
+            seq = "$.n"
+            [[mappings]]
+            topic = "t"
+            reading = "button"
+            fields = { value = "press" }
+            seq = "n"
+            [[mappings]]
+            topic = "t"
+            reading = "contact"
+            each = "c[*]"
+            fields = { open = "open" }
+            seq = "n"
+            """
+        ),
+        "t",
+    )
+    said = feed(
+        driver, "t", {"n": 7, "a": 1, "b": [{"v": 1}, {"v": 2}], "press": "x", "c": [{"open": True, "n": "c1"}]}
+    )
+    assert [reading.device_seq for reading in said] == ["7/0", "7/1/0", "7/1/1", "7", "c1"]
+
+
 def test_true_is_not_one_in_conditions() -> None:
     """A condition on a number is not met by a truth, nor the other way round."""
     driver = GenericJson(
