@@ -24,9 +24,12 @@ _SGTIN_96, _SGTIN_198 = 0x30, 0x36
 _PARTITIONS: Final = (  # prefix bits, prefix digits, item bits, item digits
     (40, 12, 4, 1), (37, 11, 7, 2), (34, 10, 10, 3), (30, 9, 14, 4), (27, 8, 17, 5), (24, 7, 20, 6), (20, 6, 24, 7),
 )  # fmt: skip
-_BITS: Final = {  # header → length of the schemes given to epcpy; None: the bank is as long as its content
-    0x2C: 96, 0x2D: 96, 0x2E: 96, 0x2F: 96, 0x31: 96, 0x32: 96, 0x33: 96, 0x34: 96, 0x35: 96, 0x37: 170, 0x38: 202,
-    0x39: 195, 0x3B: None, 0x3C: 96, 0x3D: None, 0x3E: 174, 0x3F: 96, 0x40: 110, 0x41: 212,
+_OTHERS: Final = {  # header → scheme, length in bits; None: as long as its content
+    0x2C: ("gdti-96", 96), 0x2D: ("gsrn-96", 96), 0x2E: ("gsrnp-96", 96), 0x2F: ("usdod-96", 96),
+    0x31: ("sscc-96", 96), 0x32: ("sgln-96", 96), 0x33: ("grai-96", 96), 0x34: ("giai-96", 96), 0x35: ("gid-96", 96),
+    0x37: ("grai-170", 170), 0x38: ("giai-202", 202), 0x39: ("sgln-195", 195), 0x3B: ("adi-var", None),
+    0x3C: ("cpi-96", 96), 0x3D: ("cpi-var", None), 0x3E: ("gdti-174", 174), 0x3F: ("sgcn-96", 96),
+    0x40: ("itip-110", 110), 0x41: ("itip-212", 212),
 }  # fmt: skip
 _NO_FILTER: Final = {0x2F, 0x35, 0x3B}  # USDoD and ADI have one of another width, GID has none
 _SERIAL: Final = re.compile(r"[!\"%-?A-Z_a-z]+")  # GS1 general specifications, the 82 characters of AI 21
@@ -141,17 +144,17 @@ def _check_digit(digits: str) -> str:
 
 
 def _by_epcpy(text: str, value: int, header: int) -> Epc:
-    if header not in _BITS:
+    if header not in _OTHERS:
         return Epc(text, reason=f"header {header:02X} is no EPC scheme that is known here")
-    bits = _BITS[header] or len(text) * 4
+    scheme, length = _OTHERS[header]
+    bits = length or len(text) * 4
     cut = _cut(text, value, bits)
     if cut is None or bits < 32:
         return Epc(text, reason=f"is not as long as header {header:02X} has it")
     from epcpy.utils import common, parsers  # here: most shops never need it
 
     try:
-        encodable = parsers.binary_to_tag_encodable(f"{cut:0{bits}b}")
-        uri, scheme = str(encodable.epc_uri), str(encodable.tag_uri).split(":")[3]
+        uri = str(parsers.binary_to_tag_encodable(f"{cut:0{bits}b}").epc_uri)
     except (common.ConvertException, ValueError, KeyError, IndexError) as error:
         return Epc(text, reason=f"header {header:02X}: {error or type(error).__name__}"[:200])
     filter_ = None if header in _NO_FILTER else cut >> bits - 11 & 7
