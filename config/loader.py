@@ -110,7 +110,7 @@ def convert(table: object, into: type[T], file: str, prefix: str = "") -> T:
             place = f"{place}.{missing['name']}".lstrip(".")
             what, hint = "missing", "this key is required"
         else:
-            what = what[:1].lower() + what[1:].replace("`", "")
+            what = what[:1].lower() + what[1:].replace("`", "").replace(" | null", "")
         raise ConfigError("read configuration", file, f"{place or 'file'}: {what}", hint) from error
 
 
