@@ -1,6 +1,6 @@
 """What the drivers do with a bad line, and how fast they are.
 
-    python bench/drivers.py [--trials 10000] [--json]
+    python -m bench.drivers [--trials 10000] [--json]
 
 Fuzz: every trace of every checksummed serial driver is cut at random, gets rubbish inserted and a bit flipped, and is
 replayed. A tag or card that is not in the trace's expected set is bogus; the figure to hold is 0. The last column shows
@@ -73,32 +73,20 @@ def expected_identities(case: Path) -> set[str]:
     return {str(line.get("epc", line.get("number"))) for line in lines if line["type"] in ("tag_read", "card_read")}
 
 
-def fuzz(entry: DriverEntry, case: Path, trials: int, *, flips: int = 1) -> set[str]:
-    """Bogus identities that `trials` damaged replays of one case gave; the empty set is what is wanted."""
-    rng = random.Random(f"{SEED}/{entry.name}/{case.name}")
-    steps = read_steps(case, "serial")
-    options = read_options(case / "options.toml", entry.cls.options_type)
-    bogus: set[str] = set()
-    expected = expected_identities(case)
-    for _ in range(trials):
-        driver = entry.cls(options, "fuzz")
-        readings = replay(driver, noisy(steps, rng, flips=flips), end_idle_s=FUZZ_IDLE_S)
-        bogus |= identities(readings) - expected
-    return bogus
-
-
-def count_bogus(entry: DriverEntry, case: Path, trials: int, *, flips: int) -> int:
-    """How many of `trials` damaged replays gave at least one bogus identity."""
+def fuzz(entry: DriverEntry, case: Path, trials: int, *, flips: int = 1) -> tuple[int, set[str]]:
+    """Replays `trials` damaged copies of a case: how many gave something bogus, and which; (0, empty) is wanted."""
     rng = random.Random(f"{SEED}/{entry.name}/{case.name}/{flips}")
     steps = read_steps(case, "serial")
     options = read_options(case / "options.toml", entry.cls.options_type)
     expected = expected_identities(case)
-    count = 0
+    fooled, bogus = 0, set[str]()
     for _ in range(trials):
         driver = entry.cls(options, "fuzz")
         readings = replay(driver, noisy(steps, rng, flips=flips), end_idle_s=FUZZ_IDLE_S)
-        count += bool(identities(readings) - expected)
-    return count
+        wrong = identities(readings) - expected
+        fooled += bool(wrong)
+        bogus |= wrong
+    return fooled, bogus
 
 
 def cases(name: str) -> list[Path]:
@@ -160,8 +148,8 @@ def main() -> None:
     for name in CHECKSUMMED:
         entry = catalogue.load(name)
         for case in cases(name):
-            bogus = count_bogus(entry, case, given.trials, flips=1)
-            hard = count_bogus(entry, case, given.trials // 10, flips=5)
+            bogus, _ = fuzz(entry, case, given.trials)
+            hard, _ = fuzz(entry, case, given.trials // 10, flips=5)
             rows.append({"trace": f"{name}/{case.name}", "trials": given.trials, "bogus": bogus, "five_flips": hard})
             if not given.json:
                 print(
