@@ -174,7 +174,8 @@ class PlatformStore:
         """Refuse everything from a gateway, or let it come back."""
         with self._transaction() as connection:
             connection.execute(
-                "INSERT INTO gateway (name, closed) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET closed = excluded.closed",
+                "INSERT INTO gateway (name, closed) VALUES (?, ?) "
+                "ON CONFLICT (name) DO UPDATE SET closed = excluded.closed",
                 (gateway, int(closed)),
             )
 
