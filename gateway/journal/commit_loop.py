@@ -62,10 +62,13 @@ class CommitLoop:
 
     def open(self) -> None:
         """Open the journal unless the composition root has done it already."""
-        with contextlib.suppress(JournalError):
-            self._writer.head("transactions")
-            return
-        self._writer.open()
+        if not self._writer.is_open:
+            self._writer.open()
+
+    @property
+    def is_open(self) -> bool:
+        """True while the journal takes events."""
+        return self._writer.is_open
 
     def step(self, stop: threading.Event) -> None:
         """Run the transactions handed in, then collect one window of items and commit it."""

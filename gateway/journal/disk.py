@@ -1,9 +1,33 @@
-"""The ballast: a file that holds disk space back, given up when the disk is full so that the journal can go on."""
+"""Files beside the journal: the lock, which one process holds; the ballast, which holds disk space back to be given up
+when the disk is full; and the suspicion, a note that the database was seen to be damaged, so that the next start looks
+before it trusts it.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import os
 from pathlib import Path
+
+from gateway.errors import JournalError
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+def ballast_path(journal: Path) -> Path:
+    """Where the ballast of a journal lies."""
+    return journal.with_name(journal.name + ".ballast")
+
+
+def give_up_ballast(journal: Path) -> bool:
+    """Remove the ballast of a journal that is not open; False when there was none."""
+    path = ballast_path(journal)
+    if not path.exists():
+        return False
+    path.unlink()
+    return True
 
 
 class Ballast:
@@ -42,3 +66,60 @@ class Ballast:
         self._path.unlink()
         self.filled = False
         return True
+
+
+def take_lock(journal: Path) -> int:
+    """Hold the journal's lock file; the kernel lets go of it when the process ends, however it ends.
+
+    Returns the descriptor to close.
+
+    Raises:
+        JournalError: another process holds it.
+        OSError: the lock file cannot be made.
+    """
+    path = journal.with_name(journal.name + ".lock")
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(fd)
+        raise JournalError(
+            "open journal", str(path), "another gateway process is using this journal",
+            "stop it first (systemctl stop storefront), or give this one another storage.directory",
+        ) from error  # fmt: skip
+    return fd
+
+
+def sync_directory(directory: Path) -> None:
+    """Make a rename or a new name in the directory durable."""
+    fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _suspicion_path(journal: Path) -> Path:
+    return journal.with_name(journal.name + ".suspect")
+
+
+def suspect(journal: Path, reason: str) -> None:
+    """Leave a note that the journal was seen to be damaged; from any process, and nothing happens where it cannot."""
+    with contextlib.suppress(OSError):
+        path = _suspicion_path(journal)
+        if not path.exists():
+            path.write_text(reason, "utf-8")
+
+
+def suspicion(journal: Path) -> str | None:
+    """What was seen, or None when nobody has complained."""
+    try:
+        return _suspicion_path(journal).read_text("utf-8", "replace")
+    except OSError:
+        return None
+
+
+def acquit(journal: Path) -> None:
+    """The journal was looked at, or replaced: take the note away."""
+    with contextlib.suppress(OSError):
+        _suspicion_path(journal).unlink()

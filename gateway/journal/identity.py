@@ -1,7 +1,8 @@
-"""A copy of the journal's small facts (epochs, boots) in a file of its own.
+"""A copy of the journal's small facts (epochs, boots, dictionaries, where cursors stood) in a file of its own.
 
 With it a salvage can tell which number belonged to which epoch after the database's own tables are lost, so an event
-already delivered keeps its id. Rewritten whole and atomically, only when an epoch or a boot begins.
+already delivered keeps its id, and can unpack every row. Rewritten whole and atomically at every start and when a
+dictionary is made; `heads` and `uplink` are as old as that, and serve as lower bounds.
 """
 
 from __future__ import annotations
@@ -12,14 +13,23 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.journal.schema import StreamEpoch
+from gateway.errors import JournalError, JournalFull
+from gateway.event import STREAMS, Stream
+from gateway.journal.cursor import UPLINK, position_of
+from gateway.journal.disk import NO_ROOM, sync_directory
+from gateway.journal.schema import StreamEpoch, head_of
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Every epoch of every stream, oldest first, and the boot ids by their number."""
+    """Every epoch of every stream, oldest first, boot ids and learned dictionaries by their number, and by stream the
+    newest position and the uplink's at the time of writing.
+    """
 
     epochs: tuple[StreamEpoch, ...] = ()
     boots: dict[int, str] = {}
+    dictionaries: dict[int, bytes] = {}
+    heads: dict[Stream, int] = {}
+    uplink: dict[Stream, int] = {}
 
 
 def path_of(journal: Path) -> Path:
@@ -31,20 +41,39 @@ def save(journal: Path, connection: sqlite3.Connection) -> None:
     """Write the copy, if it differs from what lies there.
 
     Raises:
-        OSError: the disk does not take it.
+        JournalFull: the disk has no room for it.
+        JournalError: the disk does not take it.
     """
-    epochs = connection.execute("SELECT stream, epoch, base, gateway, reason, opened_ms FROM epoch ORDER BY rowid")
-    boots = connection.execute("SELECT id, boot FROM boot ORDER BY id")
-    facts = Identity(tuple(StreamEpoch(*row) for row in epochs), dict(boots.fetchall()))
+    facts = _facts(connection)
     if facts == load(journal):
         return
     target = path_of(journal)
     draft = target.with_name(target.name + ".new")
-    with draft.open("wb") as file:
-        file.write(msgspec.json.encode(facts))
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(target)
+    try:
+        with draft.open("wb") as file:
+            file.write(msgspec.json.encode(facts))
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(target)
+        sync_directory(target.parent)
+    except OSError as error:
+        kind = JournalFull if error.errno in NO_ROOM else JournalError
+        raise kind(
+            "write journal's identity", str(target), error.strerror or str(error), "free space on the disk"
+        ) from error
+
+
+def _facts(connection: sqlite3.Connection) -> Identity:
+    epochs = connection.execute("SELECT stream, epoch, base, gateway, reason, opened_ms FROM epoch ORDER BY rowid")
+    boots = connection.execute("SELECT id, boot FROM boot ORDER BY id")
+    dictionaries = connection.execute("SELECT id, bytes FROM dictionary ORDER BY id")
+    return Identity(
+        tuple(StreamEpoch(*row) for row in epochs),
+        dict(boots.fetchall()),
+        dict(dictionaries.fetchall()),
+        {stream: head_of(connection, stream) for stream in STREAMS},
+        {stream: position_of(connection, UPLINK, stream) for stream in STREAMS},
+    )
 
 
 def load(journal: Path) -> Identity:

@@ -8,32 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from gateway.errors import JournalError
-from gateway.event import STREAMS, Stream, envelope
-from gateway.journal.packing import row_crc, unpack
-from gateway.journal.schema import StreamEpoch, connect_reader
-
-
-class StoredEvent(msgspec.Struct, frozen=True):
-    """One event of a stream: its place, and its bytes (a CloudEvents JSON object)."""
-
-    stream: Stream
-    position: int
-    epoch: str
-    seq: int
-    json: bytes
-
-    def decode(self) -> dict[str, Any]:
-        """The event as a dict, for printing."""
-        event: dict[str, Any] = msgspec.json.decode(self.json)
-        return event
+from gateway.event import STREAMS, Stream
+from gateway.journal.cursor import UPLINK as UPLINK  # whose progress counts as delivered
+from gateway.journal.disk import suspect
+from gateway.journal.loss import lost_between
+from gateway.journal.rows import RowDamaged, epochs_of, events_after
+from gateway.journal.rows import StoredEvent as StoredEvent
+from gateway.journal.schema import StreamEpoch, connect_reader, head_of
 
 
 class StreamState(msgspec.Struct, frozen=True):
@@ -51,7 +38,23 @@ class StreamState(msgspec.Struct, frozen=True):
     oldest_pending_ms: int | None  # recorded time of the oldest event not yet acked
 
 
-UPLINK = "uplink"  # the cursor whose progress counts as delivered
+def state_of(connection: sqlite3.Connection, stream: Stream) -> StreamState:
+    """The stream's conservation line as a connection sees it; the caller holds the transaction."""
+    head = head_of(connection, stream)
+    oldest = connection.execute(f"SELECT coalesce(min(position), 0) FROM {stream}").fetchone()[0]  # noqa: S608
+    row = connection.execute("SELECT position FROM cursor WHERE name = ? AND stream = ?", (UPLINK, stream)).fetchone()
+    cursor = int(row[0]) if row else 0
+    acked, quarantined, expired, lost = connection.execute(
+        "SELECT acked, quarantined, expired, declared_lost FROM tally WHERE stream = ?", (stream,)
+    ).fetchone()
+    waiting = connection.execute(
+        f"SELECT recorded_ms FROM {stream} WHERE position > ? ORDER BY position LIMIT 1",  # noqa: S608
+        (cursor,),
+    ).fetchone()
+    return StreamState(
+        stream, head, acked, head - cursor - lost_between(connection, stream, cursor, head), quarantined, expired, lost,
+        oldest, epochs_of(connection, stream)[-1].epoch, int(waiting[0]) if waiting else None,
+    )  # fmt: skip
 
 
 class JournalReader:
@@ -82,6 +85,11 @@ class JournalReader:
             self._connection.close()
             self._connection = None
 
+    @property
+    def is_open(self) -> bool:
+        """True between `open` and `close`."""
+        return self._connection is not None
+
     def __enter__(self) -> JournalReader:
         self.open()
         return self
@@ -94,76 +102,27 @@ class JournalReader:
         events: list[StoredEvent] = []
         size = 0
         with self._mapped(), self._snapshot() as connection:
-            epochs, boots = self.epochs(stream), dict(connection.execute("SELECT id, boot FROM boot"))
-            bases = [epoch.base for epoch in epochs]
-            rows = connection.execute(
-                f"SELECT position, boot, recorded_ms, dedupe, body, crc FROM {stream} "  # noqa: S608 - fixed names
-                "WHERE position > ? ORDER BY position LIMIT ?",
-                (after, limit),
-            )
-            for position, boot, recorded_ms, dedupe, packed, crc in rows:
-                if row_crc(stream, position, boot, recorded_ms, dedupe, packed) != crc:
-                    raise JournalError(
-                        "read journal", f"{stream} {position}", "the row's checksum is wrong",
-                        "run `storefront journal salvage` while the gateway is stopped",
-                    )  # fmt: skip
-                epoch = epochs[bisect_left(bases, position) - 1]
-                body = unpack(packed)
-                size += len(body)
+            for event in events_after(connection, stream, after, limit):
+                size += len(event.json)
                 if events and size > max_bytes:
                     break
-                events.append(
-                    StoredEvent(
-                        stream,
-                        position,
-                        epoch.epoch,
-                        position - epoch.base,
-                        envelope(
-                            body,
-                            gateway=epoch.gateway,
-                            stream=stream,
-                            epoch=epoch.epoch,
-                            seq=position - epoch.base,
-                            recorded_s=recorded_ms / 1000,
-                            boot=boots.get(boot, "0" * 32),
-                        ),
-                    )
-                )
+                events.append(event)
         return events
 
     def head(self, stream: Stream) -> int:
         """Position of the newest event, 0 when there is none."""
-        return self._scalar(f"SELECT coalesce(max(position), 0) FROM {stream}")  # noqa: S608 - fixed names
+        with self._mapped():
+            return head_of(self._connected(), stream)
 
     def epochs(self, stream: Stream) -> list[StreamEpoch]:
         """The stream's epochs, oldest first."""
-        rows = self._connected().execute(
-            "SELECT stream, epoch, base, gateway, reason, opened_ms FROM epoch WHERE stream = ? ORDER BY rowid",
-            (stream,),
-        )
-        return [StreamEpoch(*row) for row in rows]
+        with self._mapped():
+            return epochs_of(self._connected(), stream)
 
     def state(self, stream: Stream) -> StreamState:
         """The stream's conservation line, from one snapshot."""
         with self._mapped(), self._snapshot() as connection:
-            head = self._scalar(f"SELECT coalesce(max(position), 0) FROM {stream}")  # noqa: S608
-            oldest = self._scalar(f"SELECT coalesce(min(position), 0) FROM {stream}")  # noqa: S608
-            row = connection.execute(
-                "SELECT position FROM cursor WHERE name = ? AND stream = ?", (UPLINK, stream)
-            ).fetchone()
-            cursor = int(row[0]) if row else 0
-            quarantined, expired, lost = connection.execute(
-                "SELECT quarantined, expired, declared_lost FROM tally WHERE stream = ?", (stream,)
-            ).fetchone()
-            waiting = connection.execute(
-                f"SELECT recorded_ms FROM {stream} WHERE position > ? ORDER BY position LIMIT 1",  # noqa: S608
-                (cursor,),
-            ).fetchone()
-            epoch = self.epochs(stream)[-1].epoch
-        return StreamState(
-            stream, head, cursor - quarantined - expired - lost, head - cursor, quarantined, expired, lost, oldest,
-            epoch, int(waiting[0]) if waiting else None,
-        )  # fmt: skip
+            return state_of(connection, stream)
 
     def states(self) -> list[StreamState]:
         """The conservation line of every stream."""
@@ -191,13 +150,14 @@ class JournalReader:
         try:
             yield
         except sqlite3.Error as error:
+            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                suspect(self.path, str(error))
             raise JournalError("read journal", str(self.path), str(error), "run `storefront journal verify`") from error
+        except RowDamaged as error:
+            suspect(self.path, str(error))
+            raise
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:
             raise JournalError("read journal", str(self.path), "the reader is not open")
         return self._connection
-
-    def _scalar(self, sql: str) -> int:
-        with self._mapped():
-            return int(self._connected().execute(sql).fetchone()[0])

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 PAGE_BYTES = 1024  # small pages: a commit of four events writes 3 KB, not 12 (measured; see the decision record)
 WAL_LIMIT_BYTES = 8 * 1024 * 1024
 _CHECKPOINT_BYTES = 4 * 1024 * 1024
+BACKUP_MARK = 0x53464231  # application_id of a backup: whoever opens it for writing begins a new epoch
 SCHEMA_VERSION = 1  # how many migrations there are
 
 
@@ -41,7 +42,7 @@ def migrations() -> Migrations:
                 not_null=("boot", "recorded_ms", "dedupe", "body", "crc"),
             )
             db.table("tally").insert(
-                {"stream": stream, "quarantined": 0, "expired": 0, "declared_lost": 0}, pk="stream"
+                {"stream": stream, "acked": 0, "quarantined": 0, "expired": 0, "declared_lost": 0}, pk="stream"
             )
         db.table("epoch").create(
             {"stream": str, "epoch": str, "base": int, "gateway": str, "reason": str, "opened_ms": int},
@@ -49,8 +50,10 @@ def migrations() -> Migrations:
         )
         db.table("boot").create({"id": int, "boot": str}, pk="id")
         db.table("cursor").create(
-            {"name": str, "stream": str, "position": int, "required": int, "moved_ms": int}, pk=("name", "stream")
+            {"name": str, "stream": str, "position": int, "required": int, "moved_ms": int, "crc": int},
+            pk=("name", "stream"),
         )
+        db.table("dictionary").create({"id": int, "made_ms": int, "bytes": bytes, "crc": int}, pk="id")
         db.table("quarantine").create(
             {
                 "id": int, "at_ms": int, "source": str, "driver": str, "topic": str, "reason": str,
@@ -115,6 +118,25 @@ def connect_reader(path: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA query_only = ON")
     connection.execute("PRAGMA cache_size = -2048")
     return connection
+
+
+def head_of(connection: sqlite3.Connection, stream: str) -> int:
+    """Position of the stream's newest event, 0 when there never was one; never below where its epoch began.
+
+    The epoch counts because after a salvage the newest rows may be gone, and their positions must not be given again.
+    """
+    newest = connection.execute(f"SELECT coalesce(max(position), 0) FROM {stream}").fetchone()[0]  # noqa: S608
+    base = connection.execute("SELECT coalesce(max(base), 0) FROM epoch WHERE stream = ?", (stream,)).fetchone()[0]
+    return max(int(newest), int(base))
+
+
+def fill_share(connection: sqlite3.Connection) -> float:
+    """How much of the quota is used by live pages, 0–1."""
+    pages, free, most = (
+        int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+        for name in ("page_count", "freelist_count", "max_page_count")
+    )
+    return (pages - free) / most
 
 
 class StreamEpoch(msgspec.Struct, frozen=True):

@@ -9,11 +9,11 @@ calls it.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
 import sqlite3
-from collections import OrderedDict
+import zlib
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -24,16 +24,22 @@ from gateway.clock import Clock, boot_id
 from gateway.errors import JournalError, JournalFull
 from gateway.event import STREAMS, Draft, Stream
 from gateway.intake.inlet import Poison
-from gateway.journal import identity
-from gateway.journal.disk import Ballast
-from gateway.journal.packing import pack, row_crc
-from gateway.journal.schema import StreamEpoch, connect_writer
+from gateway.journal import cursor, identity
+from gateway.journal.disk import NO_ROOM, Ballast, ballast_path, suspect, take_lock
+from gateway.journal.packing import LEARNED_LIMIT, Packer, learn, row_crc, unpack
+from gateway.journal.rows import dictionaries_of
+from gateway.journal.schema import BACKUP_MARK, StreamEpoch, connect_writer, fill_share, head_of
 
 T = TypeVar("T")
 
 DEDUPE_WINDOW = 65_536  # facts remembered; a broker redelivers at most its in-flight window, a thousand or so
 _DEDUPE_RELOAD = 16_384  # rows a stream looked through at the start to remember them again
-_QUARANTINE_KEPT = 10_000
+_ROOM_TO_OPEN_BYTES = 1 << 20
+_SAMPLE = 512  # newest bodies that a dictionary is learned from
+_SAMPLE_BYTES = 4096  # a longer body is no example
+_LEARN_AT = (256, 4096)  # events since the start; then again every `_LEARN_EVERY`
+_LEARN_EVERY = 262_144
+_LEARN_GAIN = 0.93  # a new dictionary must bring the sample below this share of its present size
 
 # Share of the quota above which a stream's events are refused: the least important first, sales only when all is full.
 REFUSE_ABOVE: dict[Stream, float] = {"observations": 0.85, "measurements": 0.93, "transactions": 1.0}
@@ -77,17 +83,21 @@ class JournalWriter:
             seal: encrypts a quarantined payload, which may hold anything, before it is stored.
         """
         self.path = path
+        self.gateway = gateway
+        self.clock = clock
+        self.max_bytes = max_bytes
         self.duplicates = 0
-        self._gateway = gateway
-        self._clock = clock
-        self._max_bytes = max_bytes
         self._seal = seal
-        self._ballast = Ballast(path.with_name(path.name + ".ballast"), ballast_bytes)
+        self._ballast = Ballast(ballast_path(path), ballast_bytes)
         self._connection: sqlite3.Connection | None = None
         self._lock_fd: int | None = None
         self._heads: dict[Stream, int] = {}
         self._seen: OrderedDict[bytes, None] = OrderedDict()
         self._boot = 0
+        self._packer = Packer()
+        self._sample: deque[bytes] = deque(maxlen=_SAMPLE)
+        self._taken = 0
+        self._learn_at = _LEARN_AT[0]
 
     def open(self, reason: str = "fresh") -> None:
         """Take the lock, open and migrate the file, find where each stream ends.
@@ -100,32 +110,58 @@ class JournalWriter:
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock_fd = _lock(self.path.with_name(self.path.name + ".lock"))
+            self._lock_fd = take_lock(self.path)
+        except OSError as error:
+            raise self._unusable(error) from error
+        try:
             self._ballast.fill()
         except OSError as error:
-            raise JournalError(
-                "open journal", str(self.path), error.strerror or str(error),
-                "check that the directory exists, is on a writable disk and belongs to the gateway's user",
-            ) from error  # fmt: skip
+            if error.errno not in NO_ROOM:
+                self._unlock()
+                raise self._unusable(error) from error
+        had_ballast = self._ballast.filled
+        try:
+            self._open_database(reason)
+        except JournalError:
+            self._disconnect()
+            if not had_ballast or not self._no_room():
+                self._unlock()
+                raise
+            # Not even the shared-memory file fits: give the ballast up and try once more.
+            self._ballast.release()
+            try:
+                self._open_database(reason)
+            except JournalError:
+                self._disconnect()
+                self._unlock()
+                raise
+
+    def _open_database(self, reason: str) -> None:
         with self._mapped("open journal"):
-            self._connection = connect_writer(self.path, self._max_bytes)
-            self._begin_epochs(reason)
+            connection = self._connection = connect_writer(self.path, self.max_bytes)
+            restored = connection.execute("PRAGMA application_id").fetchone()[0] == BACKUP_MARK
+            self._begin_epochs("restored" if restored else reason)
             self._begin_boot()
-            identity.save(self.path, self._connection)
+            identity.save(self.path, connection)
             for stream in STREAMS:
-                self._heads[stream] = self._scalar(f"SELECT coalesce(max(position), 0) FROM {stream}")  # noqa: S608
+                self._heads[stream] = head_of(connection, stream)
             self._remember_tail()
+            self._take_dictionary()
+            with contextlib.suppress(JournalFull):  # a dictionary can wait for room
+                self._learn()
 
     def close(self) -> None:
         """Checkpoint and release; safe to call twice."""
         if self._connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            self._connection.close()
-            self._connection = None
-        if self._lock_fd is not None:
-            os.close(self._lock_fd)
-            self._lock_fd = None
+        self._disconnect()
+        self._unlock()
+
+    @property
+    def is_open(self) -> bool:
+        """True between `open` and `close`."""
+        return self._connection is not None
 
     def append(self, drafts: Sequence[Draft], poison: Sequence[Poison] = ()) -> Appended:
         """Write events durably, in order, in one commit; when it returns they survive a power cut.
@@ -136,13 +172,13 @@ class JournalWriter:
             JournalFull: there is no room; nothing was written, and the call may be repeated.
             JournalError: nothing more may be acknowledged.
         """
-        now = self._clock.now()
+        now = self.clock.now()
         recorded_ms, boot = int(now.wall_s * 1000), self._boot
         rows: dict[Stream, list[tuple[int, int, int, bytes, bytes, int]]] = {}
         heads = self._heads.copy()
         fresh: dict[bytes, None] = {}
         duplicates = 0
-        seen = self._seen
+        seen, pack, sample = self._seen, self._packer.pack, self._sample.append
         for draft in drafts:
             dedupe = draft.dedupe
             if dedupe:
@@ -152,7 +188,9 @@ class JournalWriter:
                 fresh[dedupe] = None
             stream = draft.stream
             position = heads[stream] = heads[stream] + 1
-            packed = pack(draft.body)
+            packed = pack(body := draft.body)
+            if len(body) <= _SAMPLE_BYTES:
+                sample(body)
             crc = row_crc(stream, position, boot, recorded_ms, dedupe, packed)
             rows.setdefault(stream, []).append((position, boot, recorded_ms, dedupe, packed, crc))
         if rows or poison:
@@ -161,6 +199,11 @@ class JournalWriter:
             seen.update(fresh)
             while len(seen) > DEDUPE_WINDOW:
                 seen.popitem(last=False)
+            self._taken += len(drafts)
+            if self._taken >= self._learn_at:
+                self._learn_at = next((at for at in _LEARN_AT if at > self._taken), self._taken + _LEARN_EVERY)
+                with contextlib.suppress(JournalFull):  # a dictionary can wait for room
+                    self._learn()
         self.duplicates += duplicates
         return Appended(len(drafts) - duplicates, duplicates)
 
@@ -183,8 +226,7 @@ class JournalWriter:
     def fill_share(self) -> float:
         """How much of the quota is used by live pages, 0–1."""
         with self._mapped("look at journal"):
-            used = self._scalar("PRAGMA page_count") - self._scalar("PRAGMA freelist_count")
-            return used / self._scalar("PRAGMA max_page_count")
+            return fill_share(self._connected())
 
     def admitted(self) -> tuple[Stream, ...]:
         """The streams whose events are taken now."""
@@ -196,6 +238,11 @@ class JournalWriter:
         with contextlib.suppress(OSError):
             self._ballast.fill()
         return self._ballast.filled
+
+    def save_identity(self) -> None:
+        """Bring the copy of the journal's small facts up to date; every hour or so bounds what a salvage must guess."""
+        with self._mapped("write journal's identity"):
+            identity.save(self.path, self._connected())
 
     def checkpoint(self) -> None:
         """Move the write-ahead log into the database and cut it to nothing (as far as readers allow)."""
@@ -220,7 +267,7 @@ class JournalWriter:
                 )
             if poison:
                 connection.execute(
-                    "DELETE FROM quarantine WHERE id <= (SELECT max(id) FROM quarantine) - ?", (_QUARANTINE_KEPT,)
+                    "DELETE FROM quarantine WHERE id <= (SELECT max(id) FROM quarantine) - ?", (cursor.QUARANTINE_KEPT,)
                 )
 
     @contextlib.contextmanager
@@ -250,6 +297,8 @@ class JournalWriter:
                     "the ballast was given up to go on; free space on the disk" if freed
                     else "raise storage.max_bytes, free space on the disk, or let the backlog reach the platform",
                 ) from error  # fmt: skip
+            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                suspect(self.path, f"{operation}: {error}")
             reason = _FATAL.get(code)
             if reason is None and not isinstance(error, sqlite3.OperationalError | sqlite3.DatabaseError):
                 raise
@@ -263,23 +312,23 @@ class JournalWriter:
             raise JournalError("use journal", str(self.path), "it is closed")
         return self._connection
 
-    def _scalar(self, sql: str) -> int:
-        return int(self._connected().execute(sql).fetchone()[0])
-
     def _begin_epochs(self, reason: str) -> None:
         """Open an epoch where a stream has none, where the gateway's name changed, or after a salvage or restore."""
         connection = self._connected()
         with self._transaction():
             for stream in STREAMS:
                 current = current_epoch(connection, stream)
-                if current is not None and current.gateway == self._gateway and reason == "fresh":
+                if current is not None and current.gateway == self.gateway and reason == "fresh":
                     continue
                 why = "renamed" if current is not None and reason == "fresh" else reason
-                base = self._scalar(f"SELECT coalesce(max(position), 0) FROM {stream}")  # noqa: S608
+                base = head_of(connection, stream)
                 connection.execute(
                     "INSERT INTO epoch (stream, epoch, base, gateway, reason, opened_ms) VALUES (?, ?, ?, ?, ?, ?)",
-                    (stream, secrets.token_hex(16), base, self._gateway, why, int(self._clock.now().wall_s * 1000)),
+                    (stream, secrets.token_hex(16), base, self.gateway, why, int(self.clock.now().wall_s * 1000)),
                 )
+            cursor.ensure(connection, cursor.UPLINK, required=True)
+            if connection.execute("PRAGMA application_id").fetchone()[0] == BACKUP_MARK:
+                connection.execute("PRAGMA application_id = 0")  # with the epoch: a restored copy is new only once
 
     def _begin_boot(self) -> None:
         connection, boot = self._connected(), boot_id()
@@ -297,6 +346,64 @@ class JournalWriter:
             )
             self._seen.update((row[0], None) for row in tail if row[0])
 
+    def _take_dictionary(self) -> None:
+        """Pack with the newest dictionary of this journal, and look at the newest bodies to judge it by."""
+        connection = self._connected()
+        learned = dictionaries_of(connection)
+        self._packer = Packer(*max(learned.items())) if learned else Packer()
+        self._sample.clear()
+        for stream in STREAMS:
+            rows = connection.execute(
+                f"SELECT body FROM {stream} WHERE position > ? ORDER BY position",  # noqa: S608 - fixed names
+                (self._heads[stream] - _SAMPLE // 4,),
+            )
+            with contextlib.suppress(ValueError):  # a damaged tail is for the reader to report
+                self._sample.extend(unpack(row[0], learned) for row in rows)
+
+    def _learn(self) -> None:
+        """Make a new dictionary from the newest bodies when it is clearly better than the one in use.
+
+        It is durable, here and in the identity file, before the first row needs it.
+        """
+        bodies = list(self._sample)
+        phrases = learn(bodies)
+        if not phrases or self._packer.number >= LEARNED_LIMIT:
+            return
+        candidate = Packer(self._packer.number + 1, phrases)
+        now = sum(len(self._packer.pack(body)) for body in bodies)
+        if sum(len(candidate.pack(body)) for body in bodies) > now * _LEARN_GAIN:
+            return
+        with self._mapped("write journal"):
+            with self._transaction() as connection:
+                connection.execute(
+                    "INSERT OR REPLACE INTO dictionary (id, made_ms, bytes, crc) VALUES (?, ?, ?, ?)",
+                    (candidate.number, int(self.clock.now().wall_s * 1000), phrases, zlib.crc32(phrases)),
+                )
+            identity.save(self.path, self._connected())
+            self._packer = candidate
+
+    def _unusable(self, error: OSError) -> JournalError:
+        return JournalError(
+            "open journal", str(self.path), error.strerror or str(error),
+            "check that the directory exists, is on a writable disk and belongs to the gateway's user",
+        )  # fmt: skip
+
+    def _no_room(self) -> bool:
+        with contextlib.suppress(OSError):
+            disk = os.statvfs(self.path.parent)
+            return disk.f_bavail * disk.f_frsize < _ROOM_TO_OPEN_BYTES
+        return False
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _unlock(self) -> None:
+        if self._lock_fd is not None:
+            os.close(self._lock_fd)
+            self._lock_fd = None
+
 
 def current_epoch(connection: sqlite3.Connection, stream: str) -> StreamEpoch | None:
     """The stream's newest epoch, or None before its first."""
@@ -306,17 +413,3 @@ def current_epoch(connection: sqlite3.Connection, stream: str) -> StreamEpoch | 
         (stream,),
     ).fetchone()
     return None if row is None else StreamEpoch(*row)
-
-
-def _lock(path: Path) -> int:
-    """Hold the journal's lock file; the kernel lets go of it when the process ends, however it ends."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(fd)
-        raise JournalError(
-            "open journal", str(path), "another gateway process is using this journal",
-            "stop it first (systemctl stop storefront), or give this one another storage.directory",
-        ) from error  # fmt: skip
-    return fd

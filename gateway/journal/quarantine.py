@@ -1,0 +1,140 @@
+"""Quarantine: inputs that could not become events and events that the platform refused, kept with their reason.
+
+A payload may hold anything, a card number too, so it lies there encrypted under a key of this machine and is opened
+only for a person who asks. Knows neither drivers nor the platform: replaying is for whoever has them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sqlite3
+from pathlib import Path
+
+import msgspec
+
+from gateway.errors import JournalError, Rejected
+from gateway.journal.disk import sync_directory
+from gateway.journal.reader import JournalReader
+
+_KEY_BYTES, _NONCE_BYTES, _FORM = 32, 12, b"\x01"
+
+
+class Quarantined(msgspec.Struct, frozen=True):
+    """One entry. `source` is the device's name, or `uplink` for an event the platform refused (`topic` says which)."""
+
+    id: int
+    at_ms: int
+    source: str
+    driver: str
+    topic: str
+    reason: str
+    state: str  # "held" or "replayed"
+
+
+class PayloadSeal:
+    """Seals payloads with AES-256-GCM. The key is read, or made, when the first payload comes."""
+
+    def __init__(self, key_path: Path) -> None:
+        """`key_path`: 32 bytes, readable by the gateway's user alone; made at the first `seal` when absent."""
+        self._key_path = key_path
+        self._key: bytes | None = None
+
+    def seal(self, payload: bytes) -> bytes:
+        """The payload encrypted, 29 bytes longer.
+
+        Raises:
+            JournalError: the key can neither be read nor made.
+        """
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        return _FORM + nonce + AESGCM(self._loaded(make=True)).encrypt(nonce, payload, None)
+
+    def open(self, sealed: bytes) -> bytes:
+        """The payload that was sealed.
+
+        Raises:
+            Rejected: it was sealed with another key, or is damaged.
+            JournalError: there is no key, or it cannot be read.
+        """
+        from cryptography.exceptions import InvalidTag
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        nonce, text = sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :]
+        if not sealed.startswith(_FORM) or len(text) < 16:
+            raise Rejected("open quarantined payload", "payload", "it is not sealed in a known way")
+        try:
+            return AESGCM(self._loaded(make=False)).decrypt(nonce, text, None)
+        except InvalidTag as error:
+            raise Rejected(
+                "open quarantined payload", str(self._key_path), "the key does not fit the payload",
+                "use the key that lay beside this journal when the payload came",
+            ) from error  # fmt: skip
+
+    def _loaded(self, make: bool) -> bytes:
+        if self._key is None:
+            try:
+                if make and not self._key_path.exists():
+                    self._make()
+                key = self._key_path.read_bytes()
+            except OSError as error:
+                raise self._unusable(error.strerror or str(error)) from error
+            if len(key) != _KEY_BYTES:
+                raise self._unusable(f"{len(key)} bytes instead of {_KEY_BYTES}")
+            self._key = key
+        return self._key
+
+    def _make(self) -> None:
+        """Lay a whole key down under its name, or none: a key cut short by a power cut would open nothing."""
+        draft = self._key_path.with_name(f"{self._key_path.name}.{secrets.token_hex(4)}")
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, secrets.token_bytes(_KEY_BYTES))
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        with contextlib.suppress(FileExistsError):  # another process was first: its key is the key
+            os.link(draft, self._key_path)
+        draft.unlink()
+        sync_directory(self._key_path.parent)
+
+    def _unusable(self, reason: str) -> JournalError:
+        return JournalError(
+            "use quarantine key", str(self._key_path), reason,
+            "restore the file, or remove it to begin with a new key (old payloads then stay closed)",
+        )  # fmt: skip
+
+
+def entries(reader: JournalReader, *, before: int | None = None, limit: int = 100) -> list[Quarantined]:
+    """The newest entries first, without payloads; `before` is the lowest id seen, to page on."""
+    rows = reader.query(
+        "SELECT id, at_ms, source, driver, topic, reason, state FROM quarantine WHERE ?1 IS NULL OR id < ?1 "
+        "ORDER BY id DESC LIMIT ?2",
+        (before, limit),
+    )
+    return [Quarantined(*row) for row in rows]
+
+
+def get(reader: JournalReader, entry: int, seal: PayloadSeal) -> tuple[Quarantined, bytes]:
+    """One entry and its payload, opened.
+
+    Raises:
+        Rejected: there is no such entry, or the key does not open it.
+    """
+    rows = reader.query(
+        "SELECT id, at_ms, source, driver, topic, reason, state, payload FROM quarantine WHERE id = ?", (entry,)
+    )
+    if not rows:
+        raise Rejected(
+            "show quarantined", str(entry), "there is no such entry", "see `storefront quarantine list`"
+        )  # fmt: skip
+    *facts, payload = rows[0]
+    return Quarantined(*facts), seal.open(bytes(payload))
+
+
+def mark_replayed(connection: sqlite3.Connection, entry: int) -> bool:
+    """Note that the entry was given to its driver again; False when there is none or it was noted before."""
+    changed = connection.execute("UPDATE quarantine SET state = 'replayed' WHERE id = ? AND state = 'held'", (entry,))
+    return changed.rowcount > 0

@@ -1,0 +1,112 @@
+"""From a stored row to the event it is: checks its checksum, unpacks it and puts the envelope round it.
+
+Whoever reads events from any connection (the reader, the uplink's rejections, verify) uses this, so the same row gives
+the same bytes everywhere and for ever. Knows SQL and the row's layout; opens nothing.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from bisect import bisect_left
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from gateway.errors import JournalError
+from gateway.event import Stream, envelope
+from gateway.journal.packing import Dictionaries, row_crc, unpack
+from gateway.journal.schema import StreamEpoch
+
+NO_BOOT = "0" * 32  # said where the boot's own row was lost
+
+
+class StoredEvent(msgspec.Struct, frozen=True):
+    """One event of a stream: its place, and its bytes (a CloudEvents JSON object)."""
+
+    stream: Stream
+    position: int
+    epoch: str
+    seq: int
+    json: bytes
+
+    def decode(self) -> dict[str, Any]:
+        """The event as a dict, for printing."""
+        event: dict[str, Any] = msgspec.json.decode(self.json)
+        return event
+
+
+def epochs_of(connection: sqlite3.Connection, stream: str) -> list[StreamEpoch]:
+    """The stream's epochs, oldest first."""
+    rows = connection.execute(
+        "SELECT stream, epoch, base, gateway, reason, opened_ms FROM epoch WHERE stream = ? ORDER BY rowid", (stream,)
+    )
+    return [StreamEpoch(*row) for row in rows]
+
+
+def dictionaries_of(connection: sqlite3.Connection) -> Dictionaries:
+    """The dictionaries that this journal has learned, by number.
+
+    Raises:
+        RowDamaged: one of them is not what it was.
+    """
+    learned: dict[int, bytes] = {}
+    for number, phrases, crc in connection.execute("SELECT id, bytes, crc FROM dictionary"):
+        if not isinstance(phrases, bytes) or zlib.crc32(phrases) != crc:
+            raise damaged("dictionary", number, "its checksum is wrong")
+        learned[number] = phrases
+    return learned
+
+
+def events_after(connection: sqlite3.Connection, stream: Stream, after: int, limit: int) -> Iterator[StoredEvent]:
+    """Up to `limit` events above position `after`, in order. The caller holds the transaction.
+
+    Raises:
+        RowDamaged: a row's checksum is wrong, or its storage format is unknown.
+    """
+    epochs, boots = epochs_of(connection, stream), dict(connection.execute("SELECT id, boot FROM boot"))
+    dictionaries = dictionaries_of(connection)
+    bases = [epoch.base for epoch in epochs]
+    rows = connection.execute(
+        f"SELECT position, boot, recorded_ms, dedupe, body, crc FROM {stream} "  # noqa: S608 - fixed names
+        "WHERE position > ? ORDER BY position LIMIT ?",
+        (after, limit),
+    )
+    for position, boot, recorded_ms, dedupe, packed, crc in rows:
+        if not row_checks(stream, position, boot, recorded_ms, dedupe, packed, crc):
+            raise damaged(stream, position, "the row's checksum is wrong")
+        epoch = epochs[max(0, bisect_left(bases, position) - 1)]
+        try:
+            body = unpack(packed, dictionaries)
+        except ValueError as error:
+            raise damaged(stream, position, str(error)) from error
+        seq = position - epoch.base
+        json = envelope(
+            body, gateway=epoch.gateway, stream=stream, epoch=epoch.epoch, seq=seq,
+            recorded_s=recorded_ms / 1000, boot=boots.get(boot, NO_BOOT),
+        )  # fmt: skip
+        yield StoredEvent(stream, position, epoch.epoch, seq, json)
+
+
+def row_checks(stream: str, position: int, boot: Any, recorded_ms: Any, dedupe: Any, packed: Any, crc: Any) -> bool:
+    """Whether a row is whole; values of a damaged page may be of any type."""
+    return (
+        isinstance(boot, int)
+        and isinstance(recorded_ms, int)
+        and isinstance(dedupe, bytes)
+        and isinstance(packed, bytes)
+        and row_crc(stream, position, boot, recorded_ms, dedupe, packed) == crc
+    )
+
+
+class RowDamaged(JournalError):
+    """A row that is in the database cannot be trusted."""
+
+
+def damaged(stream: str, position: int, reason: str) -> RowDamaged:
+    """The error for a row that cannot be trusted."""
+    return RowDamaged(
+        "read journal", f"{stream} {position}", reason,
+        "restart the gateway: a damaged journal is set aside and salvaged at the start",
+    )  # fmt: skip
