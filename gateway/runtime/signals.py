@@ -1,8 +1,9 @@
 """Signals of the operating system as plain events: end, and reload.
 
 A handler that calls `Event.set` can deadlock: it may interrupt its own thread inside `Event.wait`, which holds the same
-lock. So the handlers here do nothing; the interpreter writes each signal's number to a socket, and the main thread,
-which waits on that socket, sets the events. Knows nothing of what they mean.
+lock. So the handler here only notes the signal; the interpreter also writes a byte to a socket, which wakes the main
+thread that waits on it, and that sets the events. A full socket loses the byte, never the note. Knows nothing of what
+the events mean.
 
 *Source*: Python documentation, `signal.set_wakeup_fd` and "Note on Signal Handlers and Exceptions".
 """
@@ -34,6 +35,8 @@ class Signals:
     def __init__(self, stop: threading.Event, reload: threading.Event | None = None) -> None:
         self._stop = stop
         self._reload = reload
+        self._ending = False  # noted by the handler, which runs on the main thread between two instructions
+        self._hung_up = False
         self._former: dict[signal.Signals, Handler] = {}
         self._former_fd = -1
         self._reader: socket.socket | None = None
@@ -50,7 +53,7 @@ class Signals:
         self._reader, self._writer = reader, writer
         self._former_fd = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         for number in (*_ENDING, signal.SIGHUP):
-            self._former[number] = signal.signal(number, _nothing)
+            self._former[number] = signal.signal(number, self._note)
 
     def wait(self, event: threading.Event, timeout_s: float) -> bool:
         """Wait for a signal, `timeout_s` seconds at most; True when `event` is set. The main thread's `Wait`."""
@@ -58,10 +61,14 @@ class Signals:
             return True
         if self._reader is None:
             return event.wait(timeout_s)
+        self._tell()
+        if event.is_set():
+            return True
         self._reader.settimeout(max(timeout_s, 0.001))
         with contextlib.suppress(TimeoutError):
-            for number in self._reader.recv(64):
-                self._take(number)
+            for number in self._reader.recv(4096):
+                self._note(number)
+        self._tell()
         return event.is_set()
 
     def close(self) -> None:
@@ -75,12 +82,16 @@ class Signals:
             self._reader.close()
         self._reader = self._writer = None
 
-    def _take(self, number: int) -> None:
+    def _note(self, number: int, frame: FrameType | None = None) -> None:
         if number in _ENDING or (number == signal.SIGHUP and self._reload is None):
+            self._ending = True
+        elif number == signal.SIGHUP:
+            self._hung_up = True
+
+    def _tell(self) -> None:
+        if self._ending:
             self._stop.set()
-        elif number == signal.SIGHUP and self._reload is not None:
-            self._reload.set()
-
-
-def _nothing(number: int, frame: FrameType | None) -> None:
-    """The handler: only there so that the signal does not kill; `Signals.wait` does the work."""
+        if self._hung_up:
+            self._hung_up = False  # first: a signal that comes now is told next time
+            if self._reload is not None:
+                self._reload.set()
