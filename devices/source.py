@@ -86,7 +86,7 @@ class Intake:
             if isinstance(reading, DeviceState):
                 unwell = reading.state in ("offline", "fault")
                 self.board.faulted(place.device, (reading.detail or reading.state) if unwell else "")
-            drafts += self.normaliser.drafts(reading, place, at, key and key + bytes((index & 0xFF,)), fresh)
+            drafts += self.normaliser.drafts(reading, place, at, key and key + index.to_bytes(3, "big"), fresh)
         if heard:
             self.board.heard(place.device, at, heard)
         return drafts

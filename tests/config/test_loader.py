@@ -72,8 +72,8 @@ def test_a_mistake_is_named_with_its_place_and_a_hint(text: str, place: str, hin
     [
         ('driver = "uhf_m1000"\naddress = "/dev/x"', "devices[0].driver: 'uhf_m1000' is unknown"),
         ('driver = "uhf_m100"', "devices[0].address: missing"),
-        ('driver = "uhf_m100"\naddress = "/dev/x"\noptions = { baud = "fast" }', "devices[0].options.baud: expected int"),
-        ('driver = "uhf_m100"\naddress = "/dev/x"\noptions = { bauds = 9600 }', "devices[0].options.bauds: unknown key"),
+        ('driver = "rdm6300"\naddress = "/dev/x"\noptions = { baud = "fast" }', "devices[0].options.baud: expected int"),  # noqa: E501
+        ('driver = "rdm6300"\naddress = "/dev/x"\noptions = { bauds = 1 }', "devices[0].options.bauds: unknown key"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_a_devices_options_has_the_full_path(device: str, place: str) -> None:

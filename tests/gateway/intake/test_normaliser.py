@@ -1,0 +1,183 @@
+"""The normaliser: what each statement of a device becomes, when it happened, and what is left out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import msgspec
+import pytest
+
+from config.settings import PresenceSettings
+from gateway.clock import FakeClock, Instant
+from gateway.errors import Rejected
+from gateway.event import Draft, Origin
+from gateway.intake import reading as said
+from gateway.intake.normaliser import Normaliser
+from gateway.intake.place import Place
+from gateway.intake.sightings import Sightings
+
+ORIGIN = Origin("t1", "0042", "gw01")
+TAG = "3034B708AC397E0000000649"
+
+
+class Keys:
+    """Pseudonyms that a test can read."""
+
+    def day_key(self, scheme: str, identifier: str, at: Instant) -> str:
+        return f"key-of-{scheme}"
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def normaliser() -> Normaliser:
+    sightings = Sightings(ORIGIN, PresenceSettings())
+    return Normaliser(ORIGIN, sightings, Keys(), time_zone="Asia/Shanghai", currency="CNY")
+
+
+def place(device: str = "gate", **more: object) -> Place:
+    return Place(device=device, path=f"driver/{device}", zone="entrance", **more)  # type: ignore[arg-type]
+
+
+def decoded(draft: Draft) -> dict[str, object]:
+    event: dict[str, object] = msgspec.json.decode(draft.body)
+    return event
+
+
+def test_a_sale_gets_an_id_of_store_till_date_and_number(normaliser: Normaliser, clock: FakeClock) -> None:
+    """The business date is the shop's, not UTC's: 16:30 UTC is tomorrow in Shanghai."""
+    at = clock.now()
+    closed_at = at.wall_at.replace(hour=16, minute=30)
+    clock.wall_s = closed_at.timestamp()
+    sale = said.Sale(
+        sequence="17", workstation_id="lane2", closed_at=closed_at, totals=said.Totals(net=Decimal("12.50")),
+        operator="Wang", member="13800138000", lines=(said.SaleLine(seq=1, amount=Decimal("12.50")),),
+    )  # fmt: skip
+    (draft,) = normaliser.drafts(sale, place("till"), clock.now())
+    event = decoded(draft)
+    data = event["data"]
+    assert isinstance(data, dict)
+    date = (closed_at + timedelta(hours=8)).date().isoformat()
+    assert data["transaction_id"] == f"0042-lane2-{date}-17"
+    assert data["totals"] == {"net": "12.50"}
+    assert data["operator"] == "key-of-operator"
+    assert b"13800138000" not in draft.body and b"Wang" not in draft.body
+    assert normaliser.counters.subjects_dropped == 1
+    assert draft.stream == "transactions" and event["source"] == "//t1/stores/0042/gw01/driver/till"
+
+
+def test_the_same_receipt_told_twice_is_one_fact_and_another_total_is_another(
+    normaliser: Normaliser, clock: FakeClock
+) -> None:
+    """Two taps on one till give the same name to the fact; a corrected total does not."""
+
+    def tell(net: str) -> bytes:
+        sale = said.Sale(sequence="17", workstation_id="1", totals=said.Totals(net=Decimal(net)))
+        return normaliser.drafts(sale, place("till"), clock.now())[0].dedupe
+
+    assert tell("1.00") == tell("1.00") != tell("2.00")
+
+
+def test_a_device_counter_names_the_fact_and_a_bare_press_never_repeats(
+    normaliser: Normaliser, clock: FakeClock
+) -> None:
+    """With a counter the same statement is known again; without one only the transport may say that it is a repeat."""
+    counted = said.Button(value="single", device_seq="9", device_boot="b")
+    first, again = (normaliser.drafts(counted, place(), clock.now())[0] for _ in range(2))
+    assert first.dedupe == again.dedupe and not first.fresh
+    bare = said.Button(value="single")
+    (press,) = normaliser.drafts(bare, place(), clock.now(), delivery=b"12345678", fresh=True)
+    (repeat,) = normaliser.drafts(bare, place(), clock.now(), delivery=b"12345678", fresh=False)
+    assert press.fresh and not repeat.fresh and press.dedupe == repeat.dedupe == b"12345678"
+
+
+@pytest.mark.parametrize(
+    ("offset", "believed"),
+    [
+        (timedelta(seconds=-30), True),
+        (timedelta(seconds=200), True),
+        (timedelta(days=-2), True),
+        (timedelta(hours=1), False),
+        (timedelta(days=-400), False),
+    ],
+)
+def test_a_device_time_is_used_only_where_it_can_be_true(
+    normaliser: Normaliser, clock: FakeClock, offset: timedelta, believed: bool
+) -> None:
+    """A clock that was never set, or runs ahead, does not date an event."""
+    told = clock.now().wall_at + offset
+    (draft,) = normaliser.drafts(said.Button(value="1", device_at=told), place(), clock.now())
+    expected = told if believed else clock.now().wall_at
+    assert decoded(draft)["time"] == expected.strftime("%Y-%m-%dT%H:%M:%S.") + f"{expected.microsecond // 1000:03d}Z"
+    assert normaliser.counters.implausible_times == (not believed)
+
+
+def test_before_our_own_clock_is_set_a_sane_device_time_is_better(normaliser: Normaliser, clock: FakeClock) -> None:
+    """A box that believes it is 1970 takes the till's word."""
+    clock.wall_s = 60.0
+    told = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
+    (draft,) = normaliser.drafts(said.Button(value="1", device_at=told), place(), clock.now())
+    assert decoded(draft)["time"] == "2026-11-22T09:00:00.000Z"
+
+
+def test_a_tag_arrives_after_two_reads_and_departs_after_silence(normaliser: Normaliser, clock: FakeClock) -> None:
+    """Ten reads a second are two events in a minute."""
+    drafts: list[Draft] = []
+    for _ in range(20):
+        drafts += normaliser.drafts(said.TagRead(epc=TAG, antenna=1, rssi_dbm=-50.0), place(), clock.advance(0.1))
+    drafts += normaliser.expire(clock.advance(9.0))
+    drafts += normaliser.expire(clock.advance(2.0))
+    assert [draft.type for draft in drafts] == ["store.rfid.arrived.v1", "store.rfid.departed.v1"]
+    arrived = decoded(drafts[0])
+    assert arrived["subject"] == "urn:epc:id:sgtin:2998827.058872.1609"
+    assert arrived["data"]["gtin"] == "02998827588727" and arrived["data"]["zone_to"] == "entrance"  # type: ignore[index]
+
+
+@pytest.mark.parametrize("epc", ["0" * 24, "E28011700000021B2F6F85F0", "E2003411B802011533ABCD12"])
+def test_tags_without_an_article_are_ignored(normaliser: Normaliser, clock: FakeClock, epc: str) -> None:
+    """All-zero and factory EPCs are nobody's goods."""
+    for _ in range(5):
+        assert normaliser.drafts(said.TagRead(epc=epc, rssi_dbm=-50.0), place(), clock.advance(0.1)) == []
+
+
+def test_persons_are_left_out_of_scans(normaliser: Normaliser, clock: FakeClock) -> None:
+    """A loyalty card becomes an interaction without a number; GS1 person identifiers and opaque text are not kept."""
+    card = said.Scan(text="29012345678901", kind="loyalty")
+    (interaction,) = normaliser.drafts(card, place("scanner"), clock.now())
+    assert interaction.type == "store.interaction.scanned.v1" and b"29012345678901" not in interaction.body
+    person = said.Scan(
+        text="8018…", kind="gs1", gs1={"8018": "123456789012345675", "01": "09506000134352"},
+        digital_link="https://id.gs1.org/8018/123456789012345675",
+    )  # fmt: skip
+    (scan,) = normaliser.drafts(person, place("scanner"), clock.now())
+    assert b"123456789012345675" not in scan.body and b"09506000134352" in scan.body
+    opaque = said.Scan(text="13800138000")
+    assert b"13800138000" not in normaliser.drafts(opaque, place("scanner"), clock.now())[0].body
+    assert b"13800138000" in normaliser.drafts(opaque, place("scanner", keep_text=True), clock.now())[0].body
+
+
+def test_a_card_is_known_by_its_day_key_only(normaliser: Normaliser, clock: FakeClock) -> None:
+    """The card's number is in no event."""
+    card = said.CardRead(number=3808980205, version=98, printed="008,27885")
+    (draft,) = normaliser.drafts(card, place("reader"), clock.now())
+    assert decoded(draft)["data"] == {"reader": "reader", "day_key": "key-of-lf_card"}
+
+
+def test_a_moving_pan_and_a_broken_sensor_say_nothing(normaliser: Normaliser, clock: FakeClock) -> None:
+    """Unstable weights and values that are no numbers are no events."""
+    moving = said.Weight(grams=Decimal(5), stable=False)
+    broken = said.SensorValue(quantity="temperature", value=float("nan"), unit="Cel")
+    assert normaliser.drafts(moving, place(), clock.now()) == normaliser.drafts(broken, place(), clock.now()) == []
+
+
+def test_a_mapping_that_does_not_fit_its_event_is_rejected_with_the_field(
+    normaliser: Normaliser, clock: FakeClock
+) -> None:
+    """The message goes to quarantine and says which field was missing."""
+    wrong = said.Custom(event_type="store.stock.counted.v1", values={"gtin": "1", "zone": "a"})
+    with pytest.raises(Rejected, match="epc_count"):
+        normaliser.drafts(wrong, place(), clock.now())
