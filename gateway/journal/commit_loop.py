@@ -7,7 +7,6 @@ at the inlet, and tries again: nothing taken is ever dropped here. Knows no devi
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sqlite3
 import threading
@@ -22,6 +21,7 @@ import msgspec
 from gateway.errors import JournalError, JournalFull
 from gateway.event import STREAMS, Stream
 from gateway.intake.inlet import Inlet, Item
+from gateway.journal.salvage import SalvageReport, open_or_salvage
 from gateway.journal.writer import JournalWriter
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ T = TypeVar("T")
 _IDLE_S = 0.5
 _LOOK_EVERY_S = 1.0
 _FULL_RETRY_S = 1.0
+_HELD_BATCHES = 4  # beyond this nothing more is taken while there is no room
 
 
 class CommitCounters(msgspec.Struct):
@@ -56,41 +57,45 @@ class CommitLoop:
         self._window_s = window_s
         self._batch = batch
         self._jobs: deque[tuple[Callable[[sqlite3.Connection], Any], Future[Any]]] = deque()
+        self.salvaged: SalvageReport | None = None  # set when the journal was found damaged at the start
         self._held: list[Item] = []
+        self._full = False
         self._looked_s = 0.0
+        self._door = threading.Lock()  # between `submit` and `close`: no job is left without an answer
         self._closed = False
 
     def open(self) -> None:
-        """Open the journal unless the composition root has done it already."""
+        """Open the journal, salvaging it when it is damaged, unless the composition root has done it already."""
         if not self._writer.is_open:
-            self._writer.open()
-
-    @property
-    def is_open(self) -> bool:
-        """True while the journal takes events."""
-        return self._writer.is_open
+            self.salvaged = open_or_salvage(self._writer)
 
     def step(self, stop: threading.Event) -> None:
         """Run the transactions handed in, then collect one window of items and commit it."""
         self._run_jobs()
         self._look()
         if self._held:
-            stop.wait(_FULL_RETRY_S)
-            items = self._held
-        else:
-            items = self._inlet.take(self._batch, self._window_s, _IDLE_S, self.admitted)
-        if items:
+            self._step_full(stop)
+        elif items := self._inlet.take(self._batch, self._window_s, _IDLE_S, self.admitted):
             self._commit(items)
 
     def close(self) -> None:
-        """Commit everything that still waits, then close the journal."""
-        self._closed = True
-        with contextlib.suppress(JournalFull):
-            while items := self._held or self._inlet.take(self._batch, 0.0, 0.0, self.admitted):
-                if not self._commit(items):
-                    break
-        self._run_jobs()
-        self._writer.close()
+        """Commit everything that still waits, then close the journal. What finds no room stays unacknowledged."""
+        with self._door:
+            self._closed = True
+        try:
+            if self._writer.is_open:
+                held, self._held = self._held, []
+                if not held or self._commit(held):
+                    while items := self._inlet.take(self._batch, 0.0, 0.0, self.admitted):
+                        if not self._commit(items):
+                            break
+                self._run_jobs()
+        finally:
+            while self._jobs:
+                _, future = self._jobs.popleft()
+                if future.set_running_or_notify_cancel():
+                    future.set_exception(self._stopping())
+            self._writer.close()
 
     def submit(self, work: Callable[[sqlite3.Connection], T]) -> Future[T]:
         """Run `work` in one transaction on the writing thread, between two commits. From any other thread.
@@ -98,12 +103,29 @@ class CommitLoop:
         The future gives what `work` returned or raised. `work` must be short: events wait meanwhile.
         """
         future: Future[T] = Future()
-        if self._closed:
-            future.set_exception(JournalError("write journal", str(self._writer.path), "the gateway is stopping"))
-            return future
-        self._jobs.append((work, future))
-        self._inlet.wake()
+        with self._door:
+            if not self._closed:
+                self._jobs.append((work, future))
+                self._inlet.wake()
+                return future
+        future.set_exception(self._stopping())
         return future
+
+    def _step_full(self, stop: threading.Event) -> None:
+        """No room a moment ago: try what is held again, sales first, and let only sales in meanwhile."""
+        held, self._held = self._held, []
+        held.sort(key=lambda item: STREAMS.index(item.stream))  # stable: the order within a stream stays
+        sales = sum(item.stream == STREAMS[0] for item in held)
+        for part in (held[:sales], held[sales:]):
+            if part:
+                self._commit(part)
+        if not self._held:
+            self._full = False
+            log.warning("journal=writing again_after_full=1")
+        elif sum(item.weight for item in self._held) > _HELD_BATCHES * self._batch:
+            stop.wait(_FULL_RETRY_S)
+        elif items := self._inlet.take(self._batch, self._window_s, _FULL_RETRY_S, STREAMS[:1]):
+            self._commit(items)
 
     def _commit(self, items: list[Item]) -> bool:
         drafts = [draft for item in items for draft in item.drafts]
@@ -112,15 +134,13 @@ class CommitLoop:
         try:
             appended = self._writer.append(drafts, poison)
         except JournalFull as error:
-            if not self._held:
+            if not self._full:
                 log.error("journal=full waiting_events=%d hint=%r", len(drafts), error.hint)
-            self._held = items
+            self._full = True
+            self._held.extend(items)
             self.counters.full += 1
             self._looked_s = 0.0
             return False
-        if self._held:
-            log.warning("journal=writing again_after_full=1")
-            self._held = []
         counters = self.counters
         counters.commits += 1
         counters.events += appended.written
@@ -162,3 +182,6 @@ class CommitLoop:
             self.admitted = admitted
         if not self._held:
             self._writer.refill_ballast()
+
+    def _stopping(self) -> JournalError:
+        return JournalError("write journal", str(self._writer.path), "the gateway is stopping")

@@ -45,7 +45,9 @@ class Ballast:
         Raises:
             OSError: the disk has no room for it, or is not writable.
         """
-        if self._size_bytes <= 0 or self.filled:
+        if self._size_bytes <= 0:
+            self.filled = True
+        if self.filled:
             return
         if self._path.exists() and self._path.stat().st_size == self._size_bytes:
             self.filled = True
@@ -61,10 +63,10 @@ class Ballast:
 
     def release(self) -> bool:
         """Give the space back to the disk; False when there was nothing left to give."""
+        self.filled = self._size_bytes <= 0
         if not self._path.exists():
             return False
         self._path.unlink()
-        self.filled = False
         return True
 
 

@@ -229,7 +229,9 @@ class JournalWriter:
             return fill_share(self._connected())
 
     def admitted(self) -> tuple[Stream, ...]:
-        """The streams whose events are taken now."""
+        """The streams whose events are taken now. With the ballast given up, what is left of the disk is for sales."""
+        if not self._ballast.filled:
+            return STREAMS[:1]
         share = self.fill_share()
         return tuple(stream for stream in STREAMS if share <= REFUSE_ABOVE[stream])
 
@@ -291,7 +293,7 @@ class JournalWriter:
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
             if code == sqlite3.SQLITE_FULL:
-                freed = self._ballast.release()
+                freed = self._no_room() and self._ballast.release()
                 raise JournalFull(
                     operation, str(self.path), "no room left on the disk or in the quota",
                     "the ballast was given up to go on; free space on the disk" if freed
