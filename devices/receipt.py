@@ -116,7 +116,8 @@ def read(lines: list[str], wording: Wording, barcodes: tuple[str, ...] = ()) -> 
     """Read a receipt's lines; never raises, a document that is no receipt gives one without a total."""
     reader = _Reader(wording)
     for line in lines:
-        reader.line(unicodedata.normalize("NFKC", line[:_LINE_CAP]).strip()[:_LINE_CAP])
+        text = unicodedata.normalize("NFKC", line[:_LINE_CAP]).strip()[:_LINE_CAP]
+        reader.line(_WIDE_GAP.sub("  ", text))
     return reader.receipt(barcodes)
 
 
@@ -126,6 +127,7 @@ def scrubbed(text: str) -> str:
     return _LONG_NUMBER.sub(lambda match: match[0] if _is_product(re.sub(r"\D", "", match[0])) else "****", text)
 
 
+_WIDE_GAP = re.compile(r"\s{3,}")  # columns are two spaces apart at least; more only costs expressions time
 _MASKED = re.compile(r"\d{4,}[\s-]*[*xX•#]{2,}[\s*xX•#-]*\d{0,4}|[*xX•#]{4,}[\s*xX•#-]*\d{2,4}")
 _LONG_NUMBER = re.compile(r"\d(?:[ -]?\d){12,18}")
 _LEADING_CODE = re.compile(r"(\d{8}|\d{12,14})(?:\s+(\S.*))?$", re.ASCII)

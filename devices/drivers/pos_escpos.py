@@ -26,8 +26,9 @@ as it is scanned needs a longer `idle_s`. Profiles `en`, `zh`, `de` are built in
     total = '^本单应付\\s*{amount}$'
 
 Expressions are searched in one line at a time, upper and lower case alike, after Unicode NFKC (so full-width digits,
-colons and ￥ are plain ones). `{amount}`, `{price}` and `{qty}` stand for numbers in the till's notation; the groups
-`amount`, `price`, `qty`, `name`, `sku`, `number`, `operator`, `member` and for dates `y m d H M S p` are what is read.
+colons and ￥ are plain ones) and with wide gaps made two spaces. `{amount}`, `{price}` and `{qty}` stand for numbers in
+the till's notation; the groups `amount`, `price`, `qty`, `unit`, `name`, `sku`, `number`, `operator`, `member` are what
+is read, and of dates `y`, `m`, `d` (or `y`, `a`, `b` in the order of `date_order`).
 
 A receipt becomes one `Sale`. No number on it: `sequence` is a digest of its text and nothing names the fact, so a
 reprint counts twice. `confidence` is 1.0; times 0.5 if the items, discounts and tax do not add up to the total within a
