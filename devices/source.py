@@ -7,7 +7,9 @@ acknowledged by the receipt that the journal calls after its commit. Knows no de
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from typing import Protocol
@@ -28,6 +30,7 @@ from gateway.intake.reading import DeviceState, Reading
 
 _READ_S = 0.05  # also the longest that a driver waits for its tick
 _OFFER_S = 0.25
+_FAREWELL_S = 1.0
 _BATCH = 256
 
 
@@ -180,6 +183,8 @@ class MqttSource:
         self._told = {plan.name: Counters() for plan in plans}
         self._routes = TopicTable([plan.topics for plan in plans])
         self._ticked_us = 0
+        self._owed = 0  # deliveries handed on, counted by this thread …
+        self._settled = 0  # … and those whose receipt came, counted by the journal's
         self.unrouted = 0
         for stream in STREAMS:
             intake.inlet.lane(f"{name}/{stream}", "wait")
@@ -199,7 +204,11 @@ class MqttSource:
             self._tick(at, stop)
 
     def close(self) -> None:
-        """Disconnect; what was not committed stays with the broker."""
+        """Wait briefly for the last commits so that they are acknowledged, then disconnect; the rest stays put."""
+        until_s = time.monotonic() + _FAREWELL_S
+        with contextlib.suppress(Unavailable):
+            while self._settled < self._owed and time.monotonic() < until_s:
+                self._link.receive(0.02, 0)
         self._link.close()
 
     def _sort(self, deliveries: list[Delivery], at: Instant) -> dict[Stream | None, Item]:
@@ -234,6 +243,8 @@ class MqttSource:
         for index in routes:
             plan, driver, place = self._devices[index]
             try:
+                if delivery.fault:
+                    raise Rejected("receive", delivery.topic, delivery.fault)
                 drafts += self._intake.drafts(driver.feed(message, at), place, at, delivery)
             except Rejected as error:
                 reason = f"{error.reason} ({error.hint})" if error.hint else error.reason
@@ -242,7 +253,12 @@ class MqttSource:
         return drafts, poison
 
     def _receipt(self, owed: list[Delivery]) -> Callable[[], None]:
-        return lambda: self._link.ack(owed)
+        def receipt() -> None:
+            self._settled += len(owed)
+            self._link.ack(owed)
+
+        self._owed += len(owed)
+        return receipt
 
     def _offer(self, items: dict[Stream | None, Item], stop: threading.Event) -> None:
         for stream, item in items.items():

@@ -83,7 +83,7 @@ def _decode(epc: str, pc: str | None) -> Epc:
         value = -1
     if value < 0 or len(text) < 4 or len(text) % 2:
         return Epc(text[:MAX_HEX], reason="is not an even number of hex digits")
-    if _toggled(pc):
+    if toggled(pc):
         return Epc(text, reason="the PC word says that the bank holds no EPC (ISO application)")
     header = int(text[:2], 16)
     if header == _SGTIN_96:
@@ -93,7 +93,8 @@ def _decode(epc: str, pc: str | None) -> Epc:
     return _by_epcpy(text, value, header)
 
 
-def _toggled(pc: str | None) -> bool:
+def toggled(pc: str | None) -> bool:
+    """True when the PC word (hex) says that the bank holds no EPC but a code of an ISO application."""
     try:
         return bool(pc and int(pc[:4], 16) & 0x0100)
     except ValueError:

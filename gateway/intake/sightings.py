@@ -9,16 +9,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
 from config.settings import PresenceSettings
 from gateway import event_types as types
 from gateway.clock import Instant, rfc3339_s
 from gateway.event import Draft, Origin, draft
-from gateway.intake.epc import FACTORY_PREFIXES, decode, is_ignored
+from gateway.intake.epc import FACTORY_PREFIXES, decode, is_ignored, toggled
 from gateway.intake.place import Place
 from gateway.intake.presence import BEACON, Arrived, Departed, Moved, Policy, Presence, Spot
 from gateway.intake.reading import BeaconSighting, Reading, TagRead
 
-Change = Arrived[str] | Moved[str] | Departed[str]
+Tag = tuple[str, bool]  # the bank's hex, and whether the tag says that it holds no EPC
+_ISO_PC = "0100"
+Change = Arrived[Tag] | Moved[Tag] | Departed[Tag]
+BeaconChange = Arrived[str] | Moved[str] | Departed[str]
 _TAGS: dict[type, type[types.RfidArrived | types.RfidMoved | types.RfidDeparted]] = {
     Arrived: types.RfidArrived,
     Moved: types.RfidMoved,
@@ -42,9 +47,8 @@ class Sightings:
             hold_off_s=settings.move_hold_off_s,
             fade_db_s=settings.move_slope_db_per_s,
             depart_after_s=settings.depart_after_s,
-            lost_after_s=settings.depart_after_s,
         )
-        self._tags: Presence[str] = Presence()
+        self._tags: Presence[Tag] = Presence()
         self._beacons: Presence[str] = Presence()
         self._places: dict[str, Place] = {}
         self._spots: dict[tuple[str, int | None, str], Spot] = {}
@@ -68,7 +72,9 @@ class Sightings:
             with self._lock:
                 self._places[place.device] = place
                 spot = self._spot(place, reading.antenna, scale)
-                return self._tag_drafts(self._tags.observe(reading.epc, spot, rssi, _moment(at, device_s)), at)
+                return self._tag_drafts(
+                    self._tags.observe((reading.epc, toggled(reading.pc)), spot, rssi, _moment(at, device_s)), at
+                )
         if isinstance(reading, BeaconSighting):
             with self._lock:
                 self._places[reading.receiver] = place
@@ -93,9 +99,7 @@ class Sightings:
         if spot is None:
             policy = self._policy
             if place.depart_after_s is not None:
-                fields = {name: getattr(policy, name) for name in Policy.__struct_fields__}
-                silence_s = place.depart_after_s
-                policy = Policy(**{**fields, "depart_after_s": silence_s, "lost_after_s": silence_s})
+                policy = msgspec.structs.replace(policy, depart_after_s=place.depart_after_s)
             # A reader without a zone is a zone of its own, so that its antennas do not make moves.
             zone = place.zone_of(antenna) or place.device
             spot = Spot(place.device, antenna, zone, "raw" if scale == "raw" else "dbm", policy)
@@ -113,17 +117,18 @@ class Sightings:
     def _tag_drafts(self, changes: Iterable[Change], at: Instant) -> list[Draft]:
         drafts = []
         for change in changes:
-            epc = decode(change.key)
+            bank, iso = change.key
+            epc = decode(bank, _ISO_PC if iso else None)
             place = self._places[change.spot.reader]
             here = change.spot.zone
             raw = change.spot.scale == "raw"
             strength = None if change.rssi is None else round(change.rssi, 1)
             left = isinstance(change, Departed)
             came_from = change.origin.zone if isinstance(change, Moved) else here if left else None
-            uri = epc.uri or f"urn:epc:raw:{len(change.key) * 4}.x{change.key}"
+            uri = epc.uri or f"urn:epc:raw:{len(bank) * 4}.x{bank}"
             data = _TAGS[type(change)](
                 epc=uri,
-                epc_hex=change.key,
+                epc_hex=bank,
                 gtin=epc.gtin,
                 serial=epc.serial,
                 reader=change.spot.reader,
@@ -139,7 +144,7 @@ class Sightings:
             drafts.append(self._draft(data, place, change, at, uri, here))
         return drafts
 
-    def _beacon_drafts(self, changes: Sequence[Change], at: Instant) -> list[Draft]:
+    def _beacon_drafts(self, changes: Sequence[BeaconChange], at: Instant) -> list[Draft]:
         drafts = []
         for change in changes:
             if isinstance(change, Moved):
@@ -160,7 +165,13 @@ class Sightings:
         return drafts
 
     def _draft(
-        self, data: types.EventData, place: Place, change: Change, at: Instant, subject: str, zone: str | None
+        self,
+        data: types.EventData,
+        place: Place,
+        change: Change | BeaconChange,
+        at: Instant,
+        subject: str,
+        zone: str | None,
     ) -> Draft:
         entry = types.type_of(data)
         happened_s = change.last_seen.wall_s
