@@ -7,6 +7,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+TOOLED := $(VENV)/.ready-dev
+PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
+UV     := uv
 ARGS   ?=
 
 .PHONY: run test check lint types imports bench docs lock tools clean help
@@ -15,44 +18,52 @@ ARGS   ?=
 help:
 	@sed -n '1,4p' Makefile
 
+# What runs: locked with hashes. The gateway itself is installed last, without a download of its own.
 $(READY): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 …"; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv module is missing: apt-get install python3-venv"; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "Python's venv module is missing: apt-get install python3-venv"; exit 1; }
+	$(PIP) install --require-hashes -r requirements.lock
+	$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+# What tests, checks and measures.
+$(TOOLED): $(READY) requirements-dev.lock
+	$(PIP) install --require-hashes -r requirements-dev.lock
 	@touch $@
 
 run: $(READY)
 	$(BIN)/storefront demo $(ARGS)
 
-test: $(READY) tools
+test: $(TOOLED) tools
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 check: test lint types imports
 
-lint: $(READY)
+lint: $(TOOLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(READY)
+types: $(TOOLED)
 	$(BIN)/mypy
 
-imports: $(READY)
+imports: $(TOOLED)
 	$(BIN)/lint-imports
 
-bench: $(READY) tools
+bench: $(TOOLED) tools
 	$(BIN)/storefront bench $(ARGS)
 
 # What the tests use beyond Python, where this machine lets us install it; tests that miss it say so.
 tools:
 	@sh tests/install-tools.sh
 
-docs: $(READY)
+docs: $(TOOLED)
 	$(BIN)/python -m gateway.commands.reference docs/events.md
 
 lock:
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
-	  --extra dev --extra onnx --extra zstd -o requirements.lock pyproject.toml
+	$(UV) pip compile $(LOCKED) --group build -o requirements.lock pyproject.toml
+	$(UV) pip compile $(LOCKED) --group build --all-extras -o requirements-dev.lock pyproject.toml
+
+LOCKED := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
 clean:
 	rm -rf $(VENV) .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis
