@@ -101,7 +101,8 @@ def plan_device(device: DeviceSettings, where: str, file: str) -> DevicePlan:
         raise ConfigError(
             "read configuration", file, f"{where}.topics: missing", 'say which topics it publishes to: topics = ["…/#"]'
         )
+    baud = line.baud or getattr(options, "baud", None) or driver.baud  # some drivers name it among their own
     return DevicePlan(
-        device, driver, options, line.baud or driver.baud, line.bytesize or driver.bytesize,
+        device, driver, options, baud, line.bytesize or driver.bytesize,
         line.parity or driver.parity, topics if driver.wire == "mqtt" else (),
     )  # fmt: skip

@@ -81,6 +81,7 @@ class Intake:
         """Normalise readings; device states go to the board."""
         drafts: list[Draft] = []
         heard = 0
+        well = False
         key, fresh = b"", True
         if delivery is not None:
             key, fresh = delivery_key(delivery), not delivery.dup
@@ -89,6 +90,9 @@ class Intake:
             if isinstance(reading, DeviceState):
                 unwell = reading.state in ("offline", "fault")
                 self.board.faulted(place.device, (reading.detail or reading.state) if unwell else "")
+            elif not well:
+                well = True
+                self.board.faulted(place.device, "")  # it says something sensible again
             drafts += self.normaliser.drafts(reading, place, at, key and key + index.to_bytes(3, "big"), fresh)
         if heard:
             self.board.heard(place.device, at, heard)

@@ -99,7 +99,7 @@ class Normaliser:
     ) -> list[Draft]:
         return self._sightings.observe(reading, place, at, self._device_time(reading, at))
 
-    def _sale(self, reading: said.Sale, place: Place, at: Instant, _delivery: bytes, _fresh: bool) -> list[Draft]:
+    def _sale(self, reading: said.Sale, place: Place, at: Instant, delivery: bytes, fresh: bool) -> list[Draft]:
         happened_s = self._happened(reading, at, reading.closed_at)
         workstation = reading.workstation_id or place.device
         date = reading.business_date or datetime.fromtimestamp(happened_s, self._zone).date().isoformat()
@@ -124,6 +124,8 @@ class Normaliser:
             confidence=reading.confidence,
             receipt_end=reading.end,
         )
+        if reading.device_seq is None:  # the till gave it no number that would tell it from another of the same content
+            return [self._draft(sale, reading, place, at, happened_s, delivery, fresh=fresh)]
         # The same receipt told twice (by two taps, after a restart of the till) is one sale; a different total is not.
         fact = _fact("sale", transaction_id, reading.kind, str(reading.totals.net))
         return [self._draft(sale, reading, place, at, happened_s, fact, fresh=False)]

@@ -16,11 +16,10 @@ import msgspec
 from gateway.event_types import Discount, Tax, Tender, Totals
 from gateway.event_types import Line as SaleLine
 
-
 __all__ = [
     "KINDS", "BasketStep", "BeaconSighting", "Button", "CardRead", "CardRemoved", "Contact", "Custom", "DeviceState",
-    "Discount", "DoorCount", "Feedback", "Reading", "Sale", "SaleLine", "Scan", "SensorValue", "TagRead", "Tax", "Tender",
-    "Totals", "Weight",
+    "Discount", "DoorCount", "Feedback", "Reading", "Sale", "SaleLine", "Scan", "SensorValue", "TagRead", "Tax",
+    "Tender", "Totals", "Weight",
 ]  # fmt: skip
 
 

@@ -76,10 +76,17 @@ def test_the_same_receipt_told_twice_is_one_fact_and_another_total_is_another(
     """Two taps on one till give the same name to the fact; a corrected total does not."""
 
     def tell(net: str) -> bytes:
-        sale = said.Sale(sequence="17", workstation_id="1", totals=said.Totals(net=Decimal(net)))
+        sale = said.Sale(sequence="17", device_seq="17", workstation_id="1", totals=said.Totals(net=Decimal(net)))
         return normaliser.drafts(sale, place("till"), clock.now())[0].dedupe
 
     assert tell("1.00") == tell("1.00") != tell("2.00")
+
+
+def test_two_receipts_without_a_number_are_two_sales(normaliser: Normaliser, clock: FakeClock) -> None:
+    """Two people who buy the same coffee in the same minute are not one."""
+    sale = said.Sale(sequence="digest", workstation_id="1", totals=said.Totals(net=Decimal("18.00")))
+    drafts = [normaliser.drafts(sale, place("till"), clock.now())[0] for _ in range(2)]
+    assert all(draft.fresh or not draft.dedupe for draft in drafts)
 
 
 def test_a_device_counter_names_the_fact_and_a_bare_press_never_repeats(
