@@ -100,7 +100,7 @@ class Broker:
             self._folder.chmod(0o700)
             config = self._folder / "broker.conf"
             config.write_text(self._config(), "utf-8")
-            log = (self._folder / "broker.log").open("wb")
+            log = (self._folder / "start.log").open("wb")  # what it says before it has its own log
         except OSError as error:
             hint = "the data directory must be writable by the gateway's user"
             raise Unavailable("start broker", str(self._folder), error.strerror or str(error), hint) from error
@@ -145,7 +145,9 @@ class Broker:
                 "host": "127.0.0.1",
                 "port": -1,  # NATS' own protocol cannot be switched off: any free port, loopback only
                 "max_payload": 1 << 20,
-                "logtime": True,
+                "log_file": str(self._folder / "broker.log"),
+                "logfile_size_limit": 1 << 20,
+                "logfile_max_num": 2,
                 "jetstream": {
                     "store_dir": str(self._folder / "store"),
                     "max_mem": 64 << 20,
@@ -176,13 +178,15 @@ class Broker:
         raise Unavailable("start broker", f"127.0.0.1:{self._port}", reason, _HINT)
 
     def _last_words(self) -> str:
-        """The last line of the broker's log that is not routine."""
-        try:
-            lines = (self._folder / "broker.log").read_text("utf-8", "replace").splitlines()
-        except OSError:
-            return ""
-        bad = [line for line in lines if "[ERR]" in line or "[FTL]" in line or "nats-server:" in line]
-        return (bad or lines or [""])[-1]
+        """The last complaint in the broker's logs; "" when there is none."""
+        complaints = [""]
+        for name in ("broker.log", "start.log"):
+            try:
+                lines = (self._folder / name).read_text("utf-8", "replace").splitlines()
+            except OSError:
+                continue
+            complaints += [line for line in lines if "[ERR]" in line or "[FTL]" in line or "nats-server:" in line]
+        return complaints[-1]
 
 
 def find_broker() -> str:

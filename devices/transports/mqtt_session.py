@@ -40,7 +40,7 @@ _generations = itertools.count(1)  # of all sessions, so that an acknowledgement
 _CONNACK_S = 5.0
 _BACKOFF_S = (0.5, 10.0)  # first and longest pause between attempts
 _STEADY_S = 5.0  # a connection that lasted this long starts the back-off anew
-_TICK_S = 1.0  # keep-alive is looked after this often
+_TICK_S = 1.0  # keep-alive is looked after this often, and at least four times in each
 _HELD_BYTES = 262_144  # read ahead of the taker; beyond this the socket is left alone and TCP holds the broker back
 _HELD_MESSAGES = 2048
 _PINGREQ = b"\xc0\x00"
@@ -91,7 +91,9 @@ class Session:
         self._outstanding: dict[int, int] = {}  # packet id → order of the delivery that an acknowledgement would mean
         self._order = 0
         self._held: deque[Delivery] = deque()  # deliveries that did not come through a wire, or outlived theirs
+        self._tick_s = min(_TICK_S, settings.keepalive_s / 4)
         self._tries = 0
+        self._short = 0  # sessions in a row that did not last
         self._mute = 0  # connections in a row that ended without a word from the broker
         self._answered = False  # the present connection has had a CONNACK
         self._next_try_s = self._connected_at_s = self._connack_until_s = self._last_tick_s = 0.0
@@ -121,8 +123,8 @@ class Session:
     def pause_s(self, now_s: float) -> float:
         """How long nothing will happen unless a socket or `wake` says so, at most 1 s."""
         if self._client.socket() is None and self._dial is None:
-            return min(_TICK_S, max(0.0, self._next_try_s - now_s))
-        return _TICK_S
+            return min(self._tick_s, max(0.0, self._next_try_s - now_s))
+        return self._tick_s
 
     def take(self, limit: int) -> list[Delivery]:
         """The oldest messages, at most `limit`."""
@@ -169,7 +171,7 @@ class Session:
                 self._read(limit)
             if client.want_write():
                 client.loop_write()
-            if now_s - self._last_tick_s >= _TICK_S:
+            if now_s - self._last_tick_s >= self._tick_s:
                 self._tick(now_s)
         except _BAD_PACKET as error:
             self.trouble = f"the broker sent a packet that cannot be read: {error}"
@@ -316,8 +318,12 @@ class Session:
             wire.close()
         if self.connected:
             self.connected = False
+            steady = now_s - self._connected_at_s >= _STEADY_S
+            self._short = 0 if steady else self._short + 1
+            if self._short > 1:
+                self.trouble += ", again and again: does another client use the same client_id?"
             _log.warning("mqtt down broker=%s reason=%s", self._settings.address, self.trouble)
-            if now_s - self._connected_at_s >= _STEADY_S:
+            if steady:
                 self._tries = 1
         elif self._other_protocol():
             self._next_try_s = now_s
@@ -365,8 +371,7 @@ class Session:
 
     def _on_disconnect(self, _client: paho.Client, _data: Any, flags: Any, reason: Any, _properties: Any) -> None:
         if flags.is_disconnect_packet_from_server:
-            hint = " — another client uses the same client_id" if "taken over" in str(reason).lower() else ""
-            self.trouble = f"the broker ended the session: {reason}{hint}"
+            self.trouble = f"the broker ended the session: {reason}"
         elif not self.trouble:
             self.trouble = "the connection was lost"
 
