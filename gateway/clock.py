@@ -7,6 +7,7 @@ wall time was. Code takes a `Clock`, never `time.time()`; tests pass a `FakeCloc
 from __future__ import annotations
 
 import ctypes
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -19,6 +20,7 @@ ClockQuality = Literal["ntp", "rtc", "unsynced", "stepped"]
 
 _STEP_S = 2.0  # a wall clock that moves this far against the monotonic one has been stepped
 _TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
+_STEPPED_S = 600.0  # how long after a step events are marked
 _QUALITY_EVERY_S = 10.0
 
 
@@ -56,23 +58,28 @@ class SystemClock:
         self._stepped_until_s = 0.0
         self._quality: ClockQuality = "unsynced"
         self._checked_s = -_QUALITY_EVERY_S
+        self._lock = threading.Lock()
         self.steps = 0
 
     def now(self) -> Instant:
         """Wall and monotonic time read together; `stepped` for ten minutes after the wall clock jumped."""
         wall_s, mono_ns = time.time(), time.monotonic_ns()
         mono_s = mono_ns / 1e9
-        drift_s = wall_s - mono_s - self._offset_s
-        if abs(drift_s) > _STEP_S:
-            self._offset_s += drift_s
-            self._stepped_until_s = mono_s + 600.0
-            self.steps += 1
-        if mono_s - self._checked_s >= _QUALITY_EVERY_S:
-            self._checked_s = mono_s
-            self._offset_s += wall_s - mono_s - self._offset_s  # slow slewing is not a step
-            self._quality = "ntp" if _synchronised() else "unsynced"
-        stepped = mono_s < self._stepped_until_s
-        return Instant(wall_s, mono_ns // 1000, "stepped" if stepped else self._quality)
+        stepped = abs(wall_s - mono_s - self._offset_s) > _STEP_S
+        if stepped or mono_s - self._checked_s >= _QUALITY_EVERY_S:
+            self._look(wall_s - mono_s, mono_s)
+        return Instant(wall_s, mono_ns // 1000, "stepped" if mono_s < self._stepped_until_s else self._quality)
+
+    def _look(self, offset_s: float, mono_s: float) -> None:
+        """Note a step, and now and then how good the clock is; slow slewing is not a step."""
+        with self._lock:
+            if abs(offset_s - self._offset_s) > _STEP_S:
+                self._stepped_until_s = mono_s + _STEPPED_S
+                self.steps += 1
+            self._offset_s = offset_s
+            if mono_s - self._checked_s >= _QUALITY_EVERY_S:
+                self._checked_s = mono_s
+                self._quality = "ntp" if _synchronised() else "unsynced"
 
 
 class FakeClock:
