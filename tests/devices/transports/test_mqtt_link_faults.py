@@ -329,3 +329,30 @@ def test_an_idle_link_costs_nothing(stage: Stage) -> None:
     began_s = time.thread_time()
     stage.link.receive(1.0)
     assert time.thread_time() - began_s < 0.1
+
+
+def test_a_late_wake_up_does_not_spin(stage: Stage) -> None:
+    """A wake-up byte that comes after its flag was taken down is read all the same."""
+    stage.accept()
+    stage.write(CONNACK_5)
+    stage.until("connected", True)
+    stage.read()
+    assert stage.link._ears is not None
+    stage.link._ears[1].send(b"\0")
+    began_s = time.thread_time()
+    stage.link.receive(0.5)
+    assert time.thread_time() - began_s < 0.1
+
+
+def test_acknowledgements_go_out_in_the_order_received(stage: Stage) -> None:
+    """Whatever the order of the calls, one look around sends the acknowledgements in the order of the messages."""
+    stage.accept()
+    stage.write(CONNACK_5)
+    stage.until("connected", True)
+    stage.read()
+    stage.write(b"".join(b"\x32\x07\x00\x01t\x00" + bytes([mid]) + b"\x00!" for mid in (7, 3, 9)))
+    got = stage.link.receive(5.0)
+    assert [item.mid for item in got] == [7, 3, 9]
+    stage.link.ack(got[2:])
+    stage.link.ack([got[1], got[0]])
+    assert stage.read() == b"\x40\x02\x00\x07\x40\x02\x00\x03\x40\x02\x00\x09"
