@@ -30,6 +30,7 @@ TICK_S: Final[dict[Wire, float]] = {"serial": 0.1, "mqtt": 1.0}  # as often as t
 MAX_TICKS: Final = 10_000  # of one silence, however long
 END_IDLE_S: Final = 30.0  # longer than any frame's or receipt's idle end
 
+_HEX_TEXT: Final = re.compile(rb"(?:[0-9a-fA-FxX\s,:]|@ *[0-9.]+|#[^\n]*)+")
 _PREFIX: Final = re.compile(r"\b0[xX](?=[0-9a-fA-F])")
 
 
@@ -56,10 +57,11 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True):
 def read_steps(path: Path, wire: Wire) -> list[Step]:
     """The steps of a trace file; `path` may also be a case directory with `input.hex` or `input.jsonl` in it.
 
-    Each line of a `.hex` file is one step, so that a case can keep one frame a line.
+    Each line of a `.hex` file is one step, so that a case can keep one frame a line. A file with another ending is
+    taken for hex text if it holds nothing else, for raw bytes otherwise; for an mqtt driver every file holds messages.
 
     Raises:
-        ConfigError: the file is absent, too large, of another wire or malformed; reason and hint name the line.
+        ConfigError: the file is absent, too large or malformed; reason and hint name the line.
     """
     operation, subject = "read trace", str(path)
     if path.is_dir():
@@ -68,14 +70,9 @@ def read_steps(path: Path, wire: Wire) -> list[Step]:
             raise ConfigError(operation, subject, "is a directory without a trace", "give a .hex, .bin or .jsonl file")
         return read_steps(inside[0], wire)
     suffix = path.suffix.lower()
-    known = (".hex", *RAW_SUFFIXES) if wire == "serial" else (".jsonl",)
-    if suffix not in known:
-        raise ConfigError(
-            operation,
-            subject,
-            f"a {wire} driver does not read '{suffix or 'a file without an ending'}'",
-            f"rename the file to one of: {', '.join(known)}",
-        )
+    if suffix in ((".jsonl",) if wire == "serial" else (".hex", *RAW_SUFFIXES)):
+        wants = ".hex (text) or .bin (raw bytes)" if wire == "serial" else ".jsonl, one message a line"
+        raise ConfigError(operation, subject, f"a {wire} driver does not read '{suffix}'", f"give it {wants}")
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise ConfigError(operation, subject, f"is larger than {MAX_FILE_BYTES >> 20} MiB", "cut it into pieces")
@@ -84,7 +81,8 @@ def read_steps(path: Path, wire: Wire) -> list[Step]:
         raise ConfigError(
             operation, subject, error.strerror or "cannot be read", "check the name and its rights"
         ) from error
-    if suffix in RAW_SUFFIXES:
+    hexadecimal = suffix == ".hex" or (suffix not in RAW_SUFFIXES and _HEX_TEXT.fullmatch(content) is not None)
+    if wire == "serial" and not hexadecimal:
         return [content[start : start + CHUNK_BYTES] for start in range(0, len(content), CHUNK_BYTES)]
     try:
         lines = content.decode("utf-8-sig").split("\n")  # not splitlines: a JSON string may hold U+2028
@@ -93,7 +91,7 @@ def read_steps(path: Path, wire: Wire) -> list[Step]:
         raise ConfigError(
             operation, f"{subject}:{line}", "is not UTF-8 text", "raw bytes belong in a .bin file"
         ) from error
-    parse = _hex_steps if suffix == ".hex" else _message_steps
+    parse = _hex_steps if wire == "serial" else _message_steps
     return [step for number, line in enumerate(lines, 1) for step in parse(line, f"{subject}:{number}")]
 
 

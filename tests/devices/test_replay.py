@@ -117,9 +117,8 @@ def test_messages(tmp_path: Path) -> None:
         ("a.jsonl", "mqtt", '{"topic": "t", "hex": "0"}', ":1", "hex", '{"topic"'),
         ("a.jsonl", "mqtt", '{"topic": "t", "txt": "0"}', ":1", "txt", '{"topic"'),
         ("a.jsonl", "mqtt", '{"topic": "t", "text": "0", "after_s": -1}', ":1", "no duration", "0.250"),
-        ("a.jsonl", "serial", "", "a.jsonl", "serial driver does not read '.jsonl'", ".hex, .bin"),
+        ("a.jsonl", "serial", "", "a.jsonl", "serial driver does not read '.jsonl'", ".hex"),
         ("a.hex", "mqtt", "", "a.hex", "mqtt driver does not read '.hex'", ".jsonl"),
-        ("README", "serial", "", "README", "without an ending", ".hex"),
     ],
 )
 def test_a_bad_file_is_named_with_its_line(
@@ -131,6 +130,15 @@ def test_a_bad_file_is_named_with_its_line(
     assert caught.value.subject.endswith(where)
     assert reason in caught.value.reason
     assert hint in caught.value.hint
+
+
+def test_a_file_of_another_ending_is_taken_for_what_it_holds(tmp_path: Path) -> None:
+    """Hex text is hex text whatever its name; anything else is raw bytes; messages are messages."""
+    assert read_steps(trace(tmp_path, "capture.txt", "BB 00 # stop\n@ 0.5\n7E"), "serial") == [
+        b"\xbb\x00", Silence(0.5), b"\x7e",
+    ]  # fmt: skip
+    assert read_steps(trace(tmp_path, "capture", b"\x02ABC\x03"), "serial") == [b"\x02ABC\x03"]
+    assert read_steps(trace(tmp_path, "log.json", '{"topic": "t", "text": "x"}'), "mqtt") == [Message("t", b"x")]
 
 
 def test_an_absent_file_and_a_wrong_directory(tmp_path: Path) -> None:
