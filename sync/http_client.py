@@ -142,6 +142,8 @@ class HttpClient:
                 ) as response,
             ):  # fmt: skip
                 content = self._read(response)
+                if self._lifeline.cut:  # an end inside the header looks like the end of the header
+                    raise requests.exceptions.ReadTimeout("cut off")
                 reply = Reply(
                     response.status_code, {name.lower(): value for name, value in response.headers.items()}, content
                 )

@@ -455,8 +455,10 @@ class Syncer:
 
     def _adopt(self, result: BatchResult) -> None:
         limits = result.limits
-        self._max_events = min(self._most_events, limits.max_events or self._most_events)
-        self._max_bytes = min(self._most_bytes, limits.max_bytes or self._most_bytes)
+        if limits.max_events is not None:
+            self._max_events = min(self._most_events, limits.max_events)
+        if limits.max_bytes is not None:
+            self._max_bytes = min(self._most_bytes, limits.max_bytes)
         self.commands_pending = result.commands_pending
         if limits.min_interval_s is not None:
             self._pace.min_interval_s = min(limits.min_interval_s, 60.0)
