@@ -82,3 +82,14 @@ def events(
     from gateway.commands import events as command
 
     return command.events(config, follow=follow, stream=stream, type_part=type, last=last, as_json=json)
+
+
+_AS_IT_IS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+@app.command(context_settings=_AS_IT_IS)
+def count(context: typer.Context) -> int:
+    """Count the people in a video: storefront count VIDEO --line x1,y1,x2,y2 (see storefront count --help)."""
+    from vision.count import main
+
+    return main(context.args)
