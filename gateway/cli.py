@@ -93,3 +93,43 @@ def count(context: typer.Context) -> int:
     from vision.count import main
 
     return main(context.args)
+
+
+@journal_app.command("verify")
+def journal_verify(config: Config = None, json: Json = False) -> int:
+    """Read every row of the journal and say what is wrong; exit code 1 when something is. The gateway may run."""
+    from gateway.commands import journal
+
+    return journal.verify(config, as_json=json)
+
+
+@journal_app.command("salvage")
+def journal_salvage(
+    config: Config = None,
+    force: Annotated[bool, typer.Option("--force", help="Salvage a journal that is in order, too.")] = False,
+    json: Json = False,
+) -> int:
+    """Set a damaged journal aside and recover what is whole. The gateway must be stopped."""
+    from gateway.commands import journal
+
+    return journal.salvage(config, force=force, as_json=json)
+
+
+@journal_app.command("stats")
+def journal_stats(config: Config = None, json: Json = False) -> int:
+    """Sizes, what became of every event, and where each reader stands."""
+    from gateway.commands import journal
+
+    return journal.stats(config, as_json=json)
+
+
+@journal_app.command("backup")
+def journal_backup(
+    target: Annotated[Path, typer.Argument(help="New file to copy the journal into.")],
+    config: Config = None,
+    json: Json = False,
+) -> int:
+    """Copy the journal into a new file and verify the copy. The gateway may run."""
+    from gateway.commands import journal
+
+    return journal.backup(config, target, as_json=json)

@@ -1,0 +1,30 @@
+"""Root works on the journal as its owner: what root leaves in the data directory would stop the gateway."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from gateway.errors import Unavailable
+
+
+def become_owner(directory: Path) -> None:
+    """Give up root for the user whom the data directory belongs to; nothing happens for anybody else.
+
+    Raises:
+        Unavailable: the system does not let us.
+    """
+    if os.geteuid() != 0 or not directory.exists():
+        return
+    owner = directory.stat()
+    if owner.st_uid == 0:
+        return
+    try:
+        os.setgroups([])
+        os.setgid(owner.st_gid)
+        os.setuid(owner.st_uid)
+    except OSError as error:
+        raise Unavailable(
+            "act for the gateway's user", str(directory), error.strerror or str(error),
+            "run the command as that user: sudo -u storefront storefront …",
+        ) from error  # fmt: skip
