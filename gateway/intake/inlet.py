@@ -179,10 +179,10 @@ class Inlet:
         taken: list[Item] = []
         count, idle = 0, 0
         everything = len(streams) == len(STREAMS)
+        share = max(1, limit // max(1, sum(bool(lane.items) for lane in self._lanes.values())))
         while count < limit and idle < len(self._order):
             lane = self._lanes[self._order[0]]
             self._order.rotate(-1)
-            share = max(1, (limit - count) // len(self._order))
             before = count
             while lane.items and count - before < share and (everything or lane.items[0].stream in streams):
                 item = lane.items.popleft()

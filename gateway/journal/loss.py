@@ -24,7 +24,7 @@ class LossDeclared(msgspec.Struct, frozen=True):
     first: int
     last: int
     count: int
-    reason: str  # "age", "pressure" or "salvage"
+    reason: str  # "retention", "quota" or "salvage"
 
 
 def declare(connection: sqlite3.Connection, loss: LossDeclared, now_ms: int) -> None:

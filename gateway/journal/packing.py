@@ -64,6 +64,11 @@ class Packer:
         return packed if len(packed) <= len(body) else b"\x00" + body
 
 
+def plain(body: bytes) -> bytes:
+    """The body stored as it is."""
+    return b"\x00" + body
+
+
 _fixed = Packer()
 
 

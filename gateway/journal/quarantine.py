@@ -88,6 +88,7 @@ class PayloadSeal:
 
     def _make(self) -> None:
         """Lay a whole key down under its name, or none: a key cut short by a power cut would open nothing."""
+        self._key_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         draft = self._key_path.with_name(f"{self._key_path.name}.{secrets.token_hex(4)}")
         fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:

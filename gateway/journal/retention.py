@@ -95,9 +95,9 @@ class Retention:
         if not chunk:
             return None
         through = self._older_than(stream, chunk, now, self._policy.max_age_s.get(stream))
-        reason = "age"
+        reason = "retention"
         if through is None and share > self._policy.expire_above.get(stream, 2.0):
-            through, reason = chunk[-1][0], "pressure"
+            through, reason = chunk[-1][0], "quota"
         if through is None:
             return None
         first = cursor.position_of(connection, cursor.UPLINK, stream) + 1

@@ -12,6 +12,7 @@ import contextlib
 import os
 import secrets
 import sqlite3
+import time
 import zlib
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +27,7 @@ from gateway.event import STREAMS, Draft, Stream
 from gateway.intake.inlet import Poison
 from gateway.journal import cursor, identity
 from gateway.journal.disk import NO_ROOM, Ballast, ballast_path, suspect, take_lock
-from gateway.journal.packing import LEARNED_LIMIT, Packer, learn, row_crc, unpack
+from gateway.journal.packing import LEARNED_LIMIT, Packer, learn, plain, row_crc, unpack
 from gateway.journal.rows import dictionaries_of
 from gateway.journal.schema import BACKUP_MARK, StreamEpoch, connect_writer, fill_share, head_of
 
@@ -34,6 +35,11 @@ T = TypeVar("T")
 
 DEDUPE_WINDOW = 65_536  # facts remembered; a broker redelivers at most its in-flight window, a thousand or so
 _DEDUPE_RELOAD = 16_384  # rows a stream looked through at the start to remember them again
+# A full batch means that the processor, not the disk, holds things up. While the disk takes a row faster than it could
+# be packed, and there is room, such a batch is stored unpacked.
+_FULL_BATCH = 200
+_FAST_ROW_S = 20e-6
+_ROOMY_SHARE = 0.25
 _ROOM_TO_OPEN_BYTES = 1 << 20
 _SAMPLE = 512  # newest bodies that a dictionary is learned from
 _SAMPLE_BYTES = 4096  # a longer body is no example
@@ -97,6 +103,8 @@ class JournalWriter:
         self._packer = Packer()
         self._sample: deque[bytes] = deque(maxlen=_SAMPLE)
         self._taken = 0
+        self._row_s = 0.0  # what a row of a full batch takes to commit, lately
+        self._roomy = True
         self._learn_at = _LEARN_AT[0]
 
     def open(self, reason: str = "fresh") -> None:
@@ -178,7 +186,9 @@ class JournalWriter:
         heads = self._heads.copy()
         fresh: dict[bytes, None] = {}
         duplicates = 0
-        seen, pack, sample = self._seen, self._packer.pack, self._sample.append
+        seen, sample = self._seen, self._sample.append
+        hurried = len(drafts) >= _FULL_BATCH and self._row_s < _FAST_ROW_S and self._roomy
+        pack = plain if hurried else self._packer.pack
         for draft in drafts:
             dedupe = draft.dedupe
             if dedupe:
@@ -194,7 +204,10 @@ class JournalWriter:
             crc = row_crc(stream, position, boot, recorded_ms, dedupe, packed)
             rows.setdefault(stream, []).append((position, boot, recorded_ms, dedupe, packed, crc))
         if rows or poison:
+            started_s = time.monotonic()
             self._commit(rows, poison, recorded_ms)
+            if len(drafts) >= _FULL_BATCH:
+                self._row_s += ((time.monotonic() - started_s) / len(drafts) - self._row_s) / 8
             self._heads = heads
             seen.update(fresh)
             while len(seen) > DEDUPE_WINDOW:
@@ -216,7 +229,7 @@ class JournalWriter:
             JournalFull: there is no room for what it wrote.
             JournalError: the journal cannot be written any more.
         """
-        with self._mapped("write journal"), self._transaction() as connection:
+        with self._mapped("write journal", theirs=True), self._transaction() as connection:
             return work(connection)
 
     def head(self, stream: Stream) -> int:
@@ -226,7 +239,9 @@ class JournalWriter:
     def fill_share(self) -> float:
         """How much of the quota is used by live pages, 0–1."""
         with self._mapped("look at journal"):
-            return fill_share(self._connected())
+            share = fill_share(self._connected())
+        self._roomy = share < _ROOMY_SHARE
+        return share
 
     def admitted(self) -> tuple[Stream, ...]:
         """The streams whose events are taken now. With the ballast given up, what is left of the disk is for sales."""
@@ -286,8 +301,8 @@ class JournalWriter:
             raise
 
     @contextlib.contextmanager
-    def _mapped(self, operation: str) -> Iterator[None]:
-        """Translate SQLite's errors into what the caller may do about them."""
+    def _mapped(self, operation: str, *, theirs: bool = False) -> Iterator[None]:
+        """Translate SQLite's errors into what the caller may do about them; `theirs`: the SQL is another room's."""
         try:
             yield
         except sqlite3.Error as error:
@@ -302,8 +317,8 @@ class JournalWriter:
             if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
                 suspect(self.path, f"{operation}: {error}")
             reason = _FATAL.get(code)
-            if reason is None and not isinstance(error, sqlite3.OperationalError | sqlite3.DatabaseError):
-                raise
+            if reason is None and theirs:
+                raise  # a mistake in the statement says nothing about the journal
             raise JournalError(
                 operation, str(self.path), f"{reason or 'SQLite refused'} ({error})",
                 "run `storefront doctor`; a damaged file is set aside and salvaged at the next start",
