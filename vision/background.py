@@ -2,9 +2,9 @@
 
 The model is an interval per pixel and channel: the learned background, widened by its own noise and by what its
 neighbours show, so that one pixel of camera shake moves no edge out of the interval. Light steps are taken out by a
-robust gain before comparing, larger shake by phase correlation, shadows and reflections by their constant ratio to the
-background. Persons who stand are protected from being learned; what is left lying is learned in the end. Must not
-know persons' sizes, tracks or lines.
+robust gain before comparing, larger shake by the motion of the scene's corners, shadows and reflections by their
+constant ratio to the background. Persons who stand are protected from being learned; what is left lying is learned in
+the end. Must not know tracks or lines.
 
 *Source*: the spatial tolerance is in the spirit of Barnich & Van Droogenbroeck, "ViBe", 2011; the brightness ratio as
 the mark of shadows is Horprasert et al., "A statistical approach for real-time robust background subtraction", 1999.
@@ -20,8 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision.model import Image
+from vision.stabiliser import Stabiliser, shift_px, undone
 
 Floats = NDArray[np.float32]
+SHAKY_PX = 0.6
+SAME_GREY = 14
 
 
 class BackgroundOptions(msgspec.Struct, frozen=True):
@@ -35,6 +38,7 @@ class BackgroundOptions(msgspec.Struct, frozen=True):
         adapt_s: time constant of adaptation where nobody is.
         forget_s: what stays unchanged this long where no person is known becomes background …
         forget_person_s: … and where a person is known.
+        ghost_s: what is still for this long is looked at whether it is a hole in the background.
         shadow_darkest, shadow_brightest: ratios to the background that a shadow or reflection can have.
         shadow_colour: largest difference of the three channels' ratios in a shadow.
         flood_share: a mask larger than this is a change of the whole picture, not persons.
@@ -47,6 +51,7 @@ class BackgroundOptions(msgspec.Struct, frozen=True):
     adapt_s: float = 12.0
     forget_s: float = 12.0
     forget_person_s: float = 90.0
+    ghost_s: float = 1.5
     shadow_darkest: float = 0.50
     shadow_brightest: float = 1.18
     shadow_colour: float = 0.10
@@ -61,22 +66,22 @@ class Background:
         self.ready = False
         self.shaky = False
         self._kernel = np.ones((3, 3), np.uint8)
+        self.person_height_px = 0.0
 
     def learn(self, images: Sequence[Image]) -> None:
-        """Start from the per-pixel median of at most 41 of `images` (at least one)."""
+        """Start from what recurs in at most 41 of `images` (at least one), see `recurring`."""
         picked = [images[i] for i in np.unique(np.linspace(0, len(images) - 1, min(41, len(images))).astype(int))]
         middle = picked[len(picked) // 2]
-        self._window: Floats | None = None
-        shifts = np.array([self._shift(_grey(image), _grey(middle)) for image in picked])
-        self.shaky = bool(np.percentile(np.hypot(shifts[:, 0], shifts[:, 1]), 80) > 0.6)
-        if self.shaky:
-            picked = [_moved(image, shift) for image, shift in zip(picked, shifts, strict=True)]
-        stack = np.stack(picked)
-        median = np.median(stack, axis=0).astype(np.float32)
-        spread = np.median(np.abs(stack.astype(np.int16) - median.astype(np.int16)), axis=0).astype(np.float32)
-        self._mean = median
-        self._noise = cv2.blur(np.asarray(spread * 1.4826, dtype=np.float32), (3, 3))
         height, width = middle.shape[:2]
+        self._stabiliser = Stabiliser(_grey(middle))
+        motions = [self._stabiliser.motion(_grey(image)) for image in picked]
+        shifts = [shift_px(motion, width, height) for motion in motions]
+        self.shaky = float(np.percentile(shifts, 60)) > SHAKY_PX
+        if self.shaky:
+            known = [(image, motion) for image, motion in zip(picked, motions, strict=True) if motion is not None]
+            picked = [undone(image, motion, middle) for image, motion in known]
+        self._mean, self._noise = recurring(picked)
+        height, width = picked[0].shape[:2]
         self._steady = self._mean.copy()
         self._steady_s = np.zeros((height, width), dtype=np.float32)
         self._refreshed_s: float | None = None
@@ -84,36 +89,40 @@ class Background:
         self._rebuild()
         self.ready = True
 
-    def foreground(self, image: Image, time_s: float, persons: Image | None) -> Image:
+    def foreground(self, image: Image, time_s: float, persons: Image | None, settling: bool = False) -> Image:
         """Which pixels belong to something that is not background, without shadows.
 
         Args:
             image: the frame, already free of sensor noise (slightly blurred).
             time_s: its capture time. persons: (H, W) uint8 mask of where persons are known to be, or None.
+            settling: nobody is known yet, so nothing that stands is forgotten soon.
 
         Returns:
             (H, W) uint8, 0 or 255.
         """
         if not self.ready:
             self.learn([image])
-        if self.shaky:
-            image = _moved(image, self._shift(_grey(image), self._grey))
         image = self._even_light(image)
-        mask = cv2.bitwise_not(cv2.inRange(image, self._low, self._high))
+        if self.shaky:
+            motion = self._stabiliser.motion(_grey(image))
+            if motion is not None:
+                image = undone(image, motion, self._flat)
+        mask: Image = np.asarray(cv2.bitwise_not(cv2.inRange(image, self._low, self._high)), dtype=np.uint8)
         share = cv2.countNonZero(mask) / mask.size
         if share > self.options.flood_share:
             self._mean[:] = image
             self._rebuild()
             return np.zeros_like(mask)
+        self._raw = mask
         if share > 0:
             mask = self._without_shadow(image, mask)
         if self._refreshed_s is None or time_s - self._refreshed_s >= self.options.refresh_s:
-            self._refresh(image, mask, persons, time_s)
+            self._refresh(image, mask, persons, time_s, settling)
         return mask
 
     # -- adapting -----------------------------------------------------------------------------------------------
 
-    def _refresh(self, image: Image, mask: Image, persons: Image | None, time_s: float) -> None:
+    def _refresh(self, image: Image, mask: Image, persons: Image | None, time_s: float, settling: bool) -> None:
         options = self.options
         step_s = min(2.0, time_s - self._refreshed_s) if self._refreshed_s is not None else 0.0
         self._refreshed_s = time_s
@@ -129,18 +138,43 @@ class Background:
         cv2.accumulateWeighted(apart * 1.25, self._noise, share / 2, calm)
         # What does not belong to the background, but has not changed for long, is learned after all.
         moved = cv2.absdiff(image, cv2.convertScaleAbs(self._steady)).max(axis=2)
-        still = (moved <= options.least_step + 4) & (mask > 0)
+        still = (moved <= options.least_step + 4) & (self._raw > 0)
         self._steady_s = np.where(still, self._steady_s + np.float32(step_s), np.float32(0))
         cv2.accumulateWeighted(image, self._steady, 0.3)
         if persons is not None:
             limit = np.where(persons > 0, np.float32(options.forget_person_s), np.float32(options.forget_s))
         else:
-            limit = np.full(mask.shape, options.forget_s, dtype=np.float32)
-        old = self._steady_s > limit
+            forget_s = options.forget_person_s if settling else options.forget_s
+            limit = np.full(mask.shape, forget_s, dtype=np.float32)
+        old = (self._steady_s > limit) | self._ghosts(image, self._raw)
         if old.any():
             self._mean[old] = image[old]
             self._steady_s[old] = 0
         self._rebuild()
+
+    def _ghosts(self, image: Image, mask: Image) -> NDArray[np.bool_]:
+        """Still blobs whose outline is in the background and not in the frame: somebody learned by mistake has left.
+
+        *Source*: Cucchiara et al., "Detecting moving objects, ghosts, and shadows in video streams", 2003.
+        """
+        ghosts = np.zeros(mask.shape, dtype=bool)
+        still = (self._steady_s > self.options.ghost_s) & (mask > 0)
+        least = 0.002 * mask.size
+        if np.count_nonzero(still) < least:
+            return ghosts
+        closed = cv2.morphologyEx(cv2.medianBlur(mask, 5), cv2.MORPH_CLOSE, self._kernel)
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(closed, connectivity=8, ltype=cv2.CV_32S)
+        quiet = np.bincount(labels[still], minlength=count)
+        here, learned = _edges(_grey(image)), _edges(self._grey)
+        for label in range(1, count):
+            area = int(stats[label, cv2.CC_STAT_AREA])
+            if area < least or quiet[label] < 0.6 * area:
+                continue
+            blob = (labels == label).astype(np.uint8)
+            outline = cv2.morphologyEx(blob, cv2.MORPH_GRADIENT, self._kernel) > 0
+            if float(learned[outline].mean()) > 1.3 * float(here[outline].mean()) + 2:
+                ghosts |= blob > 0
+        return ghosts
 
     def _rebuild(self) -> None:
         options = self.options
@@ -149,7 +183,7 @@ class Background:
         low, high = cv2.erode(mean, self._kernel), cv2.dilate(mean, self._kernel)
         self._low = cv2.convertScaleAbs(np.clip(low - widen, 0, 255))
         self._high = cv2.convertScaleAbs(np.clip(high + widen, 0, 255))
-        self._flat = cv2.convertScaleAbs(mean)
+        self._flat: Image = np.asarray(cv2.convertScaleAbs(mean), dtype=np.uint8)
         self._grey = _grey(self._flat)
         self._samples = self._flat[2::8, 2::8].astype(np.float32) + 1.0
 
@@ -165,7 +199,7 @@ class Background:
         if np.abs(gain - 1).max() < 0.02 or not (gain.min() > 0.3 and gain.max() < 3.0):
             return image
         inverse = (1.0 / gain).tolist()
-        return np.asarray(cv2.multiply(image, (*inverse, 1.0)))
+        return np.asarray(cv2.multiply(image, np.array([*inverse, 1.0])), dtype=np.uint8)
 
     def _without_shadow(self, image: Image, mask: Image) -> Image:
         options = self.options
@@ -174,28 +208,58 @@ class Background:
         ratio = cv2.divide(image[part], self._flat[part], scale=100)
         blue, green, red = cv2.split(ratio)
         highest, lowest = cv2.max(cv2.max(blue, green), red), cv2.min(cv2.min(blue, green), red)
-        dim = cv2.inRange(green, round(options.shadow_darkest * 100), round(options.shadow_brightest * 100))  # type: ignore[call-overload]
-        plain = cv2.inRange(cv2.subtract(highest, lowest), 0, round(options.shadow_colour * 100))  # type: ignore[call-overload]
+        dim = cv2.inRange(green, round(options.shadow_darkest * 100), round(options.shadow_brightest * 100))
+        plain = cv2.inRange(cv2.subtract(highest, lowest), 0, round(options.shadow_colour * 100))
         shadow = cv2.bitwise_and(cv2.bitwise_and(dim, plain), mask[part])
         # Cloth has texture of its own: where edges differ from the background's, it is no shadow.
         edges = cv2.absdiff(_edges(_grey(image[part])), _edges(self._grey[part]))
         shadow[cv2.dilate(edges, self._kernel) > 28] = 0
         kept = mask.copy()
-        kept[part] = cv2.bitwise_and(mask[part], cv2.bitwise_not(shadow))
+        solid = cv2.bitwise_and(mask[part], cv2.bitwise_not(shadow))
+        # Plain clothes darken the wall as a shadow would, but they hang between a head and feet.
+        tall = max(5, round(0.6 * (self.person_height_px or 0.15 * mask.shape[0])))
+        solid = cv2.medianBlur(solid, 5)
+        hung = cv2.morphologyEx(solid, cv2.MORPH_CLOSE, np.ones((tall, 1), np.uint8))
+        kept[part] = cv2.bitwise_and(mask[part], cv2.bitwise_or(hung, solid))
         return kept
 
-    def _shift(self, grey: Image, reference: Image) -> NDArray[np.float64]:
-        """How far `grey` lies from `reference`, (x, y) px; zero where it cannot be told."""
-        half = (grey.shape[1] // 2, grey.shape[0] // 2)
-        a = cv2.resize(reference, half, interpolation=cv2.INTER_AREA).astype(np.float32)
-        b = cv2.resize(grey, half, interpolation=cv2.INTER_AREA).astype(np.float32)
-        if self._window is None or self._window.shape != a.shape:
-            self._window = cv2.createHanningWindow(half, cv2.CV_32F)
-        (dx, dy), response = cv2.phaseCorrelate(a, b, self._window)
-        limit = 0.12 * half[0]
-        if response < 0.05 or abs(dx) > limit or abs(dy) > limit:
-            return np.zeros(2)
-        return np.array([dx * 2, dy * 2])
+
+def recurring(images: Sequence[Image]) -> tuple[Floats, Floats]:
+    """The empty scene and its noise, (H, W, 3) float32 each, from pictures with people in them.
+
+    Per pixel the value that recurs most: who stands long holds a pixel once, the floor comes back after everyone. A run
+    of equal values therefore weighs only the logarithm of its length.
+    """
+    small = [cv2.resize(_grey(image), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for image in images]
+    grey = np.stack(small).astype(np.int16)
+    count = len(grey)
+    run = np.ones(grey.shape, dtype=np.float32)
+    for index in range(1, count):
+        same = np.abs(grey[index] - grey[index - 1]) < SAME_GREY
+        run[index] = np.where(same, run[index - 1] + 1, 1)
+    weight = 1 / run
+    best = np.zeros(grey.shape[1:], dtype=np.float32)
+    chosen = grey[count // 2].copy()
+    for index in range(count):
+        votes = ((np.abs(grey - grey[index]) < SAME_GREY) * weight).sum(axis=0)
+        better = votes > best
+        best = np.where(better, votes, best)
+        chosen[better] = grey[index][better]
+    height, width = images[0].shape[:2]
+    target = cv2.resize(chosen.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    total = np.zeros((height, width, 3), dtype=np.float32)
+    square = np.zeros_like(total)
+    times = np.zeros((height, width, 1), dtype=np.float32)
+    for image in images:
+        near = (np.abs(_grey(image).astype(np.float32) - target) < 1.5 * SAME_GREY)[..., None]
+        total += np.where(near, image, np.float32(0))
+        square += np.where(near, np.float32(image) ** 2, np.float32(0))
+        times += near
+    known = np.maximum(times, 1)
+    mean = np.where(times > 0, total / known, np.median(np.stack(images[:: max(1, count // 11)]), axis=0))
+    deviation = np.sqrt(np.maximum(square / known - (total / known) ** 2, 0))
+    noise = cv2.blur(np.asarray(deviation, dtype=np.float32), (3, 3))
+    return mean.astype(np.float32), np.asarray(noise, dtype=np.float32)
 
 
 def _grey(image: Image) -> Image:
@@ -204,12 +268,3 @@ def _grey(image: Image) -> Image:
 
 def _edges(grey: Image) -> Image:
     return np.asarray(cv2.morphologyEx(grey, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)))
-
-
-def _moved(image: Image, shift: NDArray[np.float64]) -> Image:
-    """`image` moved back by `shift`, edges repeated."""
-    if np.abs(shift).max() < 0.3:
-        return image
-    matrix = np.array([[1, 0, -shift[0]], [0, 1, -shift[1]]], dtype=np.float32)
-    size = (image.shape[1], image.shape[0])
-    return np.asarray(cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))

@@ -23,7 +23,10 @@ SMALLEST_FRAGMENT = 0.04
 SMALLEST_PERSON = 0.30
 """A blob below this share is not a person, unless the frame's edge cuts it."""
 SMALLEST_CUT_PERSON = 0.12
-SINGLE_WIDTH, SINGLE_HEIGHT, SINGLE_AREA = 1.6, 1.45, 1.7
+SINGLE_WIDTH, SINGLE_HEIGHT, SINGLE_AREA, SMALL_AREA = 1.55, 1.45, 1.7, 1.3
+"""A blob within these multiples of a person's width, height and pixels is one person; below the last in any shape."""
+SHARED_SCORE = 0.3
+"""Of a person who is hidden in another's blob."""
 MOST_BLOBS = 200
 MOST_IN_GROUP = 12
 
@@ -47,8 +50,10 @@ def persons_in(mask: Image, size: PersonSize, expected: Sequence[Box]) -> list[D
             continue
         wide, high = blob.right - blob.left, blob.bottom - blob.top
         person_w, person_h = size.width_px(blob.bottom), size.height_px(blob.bottom)
-        if wide <= SINGLE_WIDTH * person_w and high <= SINGLE_HEIGHT * person_h and blob.area <= SINGLE_AREA * one:
-            found.append(_detection(blob.left, blob.top, wide, high, blob.area / one))
+        shaped = wide <= SINGLE_WIDTH * person_w and high <= SINGLE_HEIGHT * person_h
+        above = 0.6 < size.aspect < 1.7  # from above people point any way, and hide nobody
+        if ((shaped or above) and blob.area <= SINGLE_AREA * one) or blob.area <= SMALL_AREA * one:
+            found += _shared(blob, expected) or [_detection(blob.left, blob.top, wide, high, blob.area / one)]
         else:
             inside = np.isin(labels[blob.top : blob.bottom, blob.left : blob.right], blob.labels)
             found += _split(inside, blob, size, expected)
@@ -93,6 +98,25 @@ def _detection(left: float, top: float, width: float, height: float, share: floa
     return Detection(Box(left, top, width, height), min(1.0, 0.5 + 0.5 * share))
 
 
+def _shared(blob: _Blob, expected: Sequence[Box]) -> list[Detection]:
+    """Several known persons behind one another in one blob: each stays where expected, moved with the blob.
+
+    The one that fits best is sure, the others are weak: they hold their tracks for a while, not for ever.
+    """
+    inside = [
+        box for box in expected if blob.left <= box.centre[0] <= blob.right and blob.top <= box.centre[1] <= blob.bottom
+    ]
+    if len(inside) < 2:
+        return []
+    left, right = min(box.left_px for box in inside), max(box.left_px + box.width_px for box in inside)
+    top, bottom = min(box.top_px for box in inside), max(box.top_px + box.height_px for box in inside)
+    dx, dy = (blob.left + blob.right - left - right) / 2, (blob.top + blob.bottom - top - bottom) / 2
+    moved = [Box(box.left_px + dx / 2, box.top_px + dy / 2, box.width_px, box.height_px) for box in inside]
+    middle = (blob.left + blob.right) / 2, (blob.top + blob.bottom) / 2
+    moved.sort(key=lambda box: abs(box.centre[0] - middle[0]) + abs(box.centre[1] - middle[1]))
+    return [Detection(box, 1.0 if index == 0 else SHARED_SCORE) for index, box in enumerate(moved)]
+
+
 def _split(inside: NDArray[np.bool_], blob: _Blob, size: PersonSize, expected: Sequence[Box]) -> list[Detection]:
     high, wide = inside.shape
     ys, xs = np.nonzero(inside)
@@ -101,7 +125,7 @@ def _split(inside: NDArray[np.bool_], blob: _Blob, size: PersonSize, expected: S
     person_w = size.aspect * person_h
     one = size.fill * person_w * person_h
     most = int(np.clip(round(blob.area / one * 1.15), 1, MOST_IN_GROUP))
-    centres = _seeds(inside, blob, person_w, person_h, one, most, expected)
+    centres, hidden = _seeds(inside, blob, person_w, person_h, one, most, expected)
     if not centres:
         return [_detection(blob.left, blob.top, wide, high, 1.0)]
     middle = np.array(centres, dtype=np.float32)
@@ -117,7 +141,7 @@ def _split(inside: NDArray[np.bool_], blob: _Blob, size: PersonSize, expected: S
             own = points[(owner == index) & near]
             if len(own):
                 middle[index] = 0.5 * middle[index] + 0.5 * own.mean(axis=0)
-    found = []
+    found = [Detection(box, SHARED_SCORE) for box in hidden]
     for x, y in middle.tolist():
         # The box of a member keeps the expected size and stays within its blob where the blob is larger.
         left = min(max(0.0, x - person_w / 2), max(0.0, wide - person_w))
@@ -134,11 +158,12 @@ def _seeds(
     one: float,
     most: int,
     expected: Sequence[Box],
-) -> list[tuple[float, float]]:
-    """Where persons start: expected ones first, then the densest unexplained places."""
+) -> tuple[list[tuple[float, float]], list[Box]]:
+    """Where persons start: expected ones first, then the densest unexplained places; and who is hidden."""
     high, wide = inside.shape
     rest: Floats = inside.astype(np.float32)
     centres: list[tuple[float, float]] = []
+    hidden: list[Box] = []
     half_w, half_h = person_w / 2, person_h / 2
 
     def explain(x: float, y: float) -> float:
@@ -148,8 +173,7 @@ def _seeds(
         if bottom <= top or right <= left:
             return 0.0
         part = rest[top:bottom, left:right]
-        taken = float(part.sum())
-        return taken
+        return float(part.sum())
 
     def clear(x: float, y: float) -> None:
         top, bottom = max(0, round(y - half_h * 1.1)), min(high, round(y + half_h * 1.1) + 1)
@@ -159,15 +183,19 @@ def _seeds(
     for box in expected:
         x, y = box.centre
         x, y = x - blob.left, y - blob.top
-        if 0 <= x < wide and 0 <= y < high and len(centres) < MOST_IN_GROUP and explain(x, y) >= 0.5 * one:
+        if not (0 <= x < wide and 0 <= y < high) or len(centres) >= MOST_IN_GROUP:
+            continue
+        if explain(x, y) >= 0.5 * one:
             centres.append((x, y))
             clear(x, y)
+        elif inside[int(y), int(x)]:
+            hidden.append(box)
     kernel = (max(1, round(person_w * 0.8)), max(1, round(person_h * 0.85)))
     while len(centres) < most:
         density = cv2.boxFilter(rest, -1, kernel, normalize=False, borderType=cv2.BORDER_CONSTANT)
-        _, best, _, (x, y) = cv2.minMaxLoc(density)
+        _, best, _, (column, row) = cv2.minMaxLoc(density)
         if best < 0.45 * one:
             break
-        centres.append((float(x), float(y)))
-        clear(x, y)
-    return centres
+        centres.append((float(column), float(row)))
+        clear(float(column), float(row))
+    return centres, hidden

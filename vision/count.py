@@ -201,7 +201,7 @@ def _entered(visit: Visit) -> float:
 
 
 def parse_numbers(text: str, what: str) -> tuple[Point, ...]:
-    """"x1,y1,x2,y2,…" as points.
+    """ "x1,y1,x2,y2,…" as points.
 
     Raises:
         ConfigError: not an even count of finite numbers.
@@ -216,7 +216,7 @@ def parse_numbers(text: str, what: str) -> tuple[Point, ...]:
 
 
 def parse_line(text: str) -> tuple[Point, Point]:
-    """"x1,y1,x2,y2" as start and end. Raises ConfigError."""
+    """ "x1,y1,x2,y2" as start and end. Raises ConfigError."""
     points = parse_numbers(text, f"--line {text}")
     if len(points) != 2:
         raise ConfigError("count", f"--line {text}", "a line has two points", "write x1,y1,x2,y2")
@@ -224,7 +224,7 @@ def parse_line(text: str) -> tuple[Point, Point]:
 
 
 def parse_zone(text: str) -> tuple[str, tuple[Point, ...]]:
-    """"name=x1,y1,x2,y2,x3,y3,…"; two points are opposite corners of a rectangle. Raises ConfigError."""
+    """ "name=x1,y1,x2,y2,x3,y3,…"; two points are opposite corners of a rectangle. Raises ConfigError."""
     name, mark, rest = text.partition("=")
     if not mark:
         name, mark, rest = text.partition(":")
@@ -288,8 +288,7 @@ def describe(result: CountResult, crossings: Sequence[Crossing], options: CountO
         inside = [c for c in crossings if start <= c.time_s < start + options.interval_s]
         arrived = sum(c.direction == "in" for c in inside)
         rows.append(f"{start:8.0f} s  in {arrived:3d}  out {len(inside) - arrived:3d}")
-    for crossing in crossings:
-        rows.append(f"frame {crossing.frame:6d}  {crossing.direction:3s}  {crossing.line}  track {crossing.track}")
+    rows += [f"frame {c.frame:6d}  {c.direction:3s}  {c.line}  track {c.track}" for c in crossings]
     for name, zone in result.zones.items():
         dwells = ", ".join(f"{dwell:.1f}" for dwell in zone.dwells_s)
         rows.append(f"zone {name}  peak {zone.peak}  dwells {dwells or '–'} s")

@@ -16,8 +16,8 @@ import msgspec
 from gateway.errors import ConfigError
 from vision.model import Crossing, Direction, Line, Track
 
-HYSTERESIS_OF_WIDTH = 0.20
-HYSTERESIS_OF_HEIGHT = 0.10
+HYSTERESIS_SIZES = 0.20
+"""Half the band around the line in which nothing is decided, in sizes, √(width × height), of the person."""
 EDGE_SHARE = 1 / 3
 """A track that is born or ends inside the hysteresis band has a side from this share of the band on."""
 END_TOLERANCE = 0.0
@@ -56,9 +56,8 @@ class CountingLine:
         if not math.isfinite(length) or length < 2.0:
             raise ConfigError("count", f"line {line.name}", "the line has no length", "give two different points")
         if not _touches_frame(line):
-            raise ConfigError(
-                "count", f"line {line.name}", "the line lies outside the frame", f"the frame is {width_px}×{height_px} px"
-            )
+            size = f"the frame is {width_px}×{height_px} px"
+            raise ConfigError("count", f"line {line.name}", "the line lies outside the frame", size)
         self._ax, self._ay = ax, ay
         self._ux, self._uy = (bx - ax) / length, (by - ay) / length
         self._length_px = length
@@ -102,9 +101,7 @@ class CountingLine:
         y = box.top_px + box.height_px * (1.0 if self.line.anchor == "foot" else 0.5) - self._ay
         distance = self._ux * y - self._uy * x
         along = (self._ux * x + self._uy * y) / self._length_px
-        band = (
-            HYSTERESIS_OF_WIDTH * box.width_px * abs(self._uy) + HYSTERESIS_OF_HEIGHT * box.height_px * abs(self._ux)
-        )
+        band = HYSTERESIS_SIZES * math.sqrt(max(1.0, box.width_px * box.height_px))
         state = self._passages.get(track.id)
         if state is None:
             side = 0 if abs(distance) < band * EDGE_SHARE else _sign(distance)

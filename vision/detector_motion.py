@@ -14,11 +14,13 @@ import numpy as np
 from vision.background import Background, BackgroundOptions
 from vision.blobs import persons_in
 from vision.model import Box, Detection, Frame, Image
-from vision.person_size import PersonSize, guessed, learned
+from vision.person_size import BlobSample, PersonSize, guessed, learned
 
 WORKING_WIDTH_PX = 384
 WARM_UP_S = 30.0
 MOST_SAMPLES = 600
+MOVING_SHARE = 0.12
+"""Of a blob's pixels must change between two frames for its size to be learned from."""
 
 
 class MotionDetector:
@@ -44,8 +46,9 @@ class MotionDetector:
         """Forget the scene; the next frame is its first."""
         self._background = Background(self._options)
         self.size: PersonSize | None = self._calibrated
-        self._samples: list[tuple[float, float, float, float]] = []
+        self._samples: list[BlobSample] = []
         self._learn_at_s = 0.0
+        self._previous: Image | None = None
         self.mask: Image | None = None
 
     def warm_up(self, frames: Sequence[Frame]) -> None:
@@ -54,14 +57,16 @@ class MotionDetector:
             return
         images = [_smoothed(frame.image) for frame in frames]
         self._background.learn(images)
+        # Once through for whoever stood there so long that the median holds them, then once more for sizes.
+        for index in range(0, len(images), max(1, len(images) // 120)):
+            self._background.foreground(images[index], frames[index].time_s, None, settling=True)
         if self._calibrated is not None:
             return
-        for index in range(0, len(images), max(1, len(images) // 150)):
-            mask = _cleaned(self._background.foreground(images[index], frames[index].time_s, None))
-            self._sample(mask)
-        height = images[0].shape[0]
-        self.size = learned(self._samples, height) or self.size
-        self._background.learn(images)
+        step = max(1, len(images) // 150)
+        for index in range(step, len(images), step):
+            mask = self._background.foreground(images[index], frames[index].time_s, None, settling=True)
+            self._sample(_cleaned(mask), _changed(images[index], images[index - min(step, 3)]))
+        self.size = learned(self._samples, images[0].shape[0]) or self.size
 
     def detect(self, frame: Frame, expected: Sequence[Box]) -> list[Detection]:
         """Persons in `frame.image`, (H, W, 3) uint8 BGR of the working width."""
@@ -75,23 +80,38 @@ class MotionDetector:
                 persons[top : int(box.top_px + box.height_px) + 1, left : int(box.left_px + box.width_px) + 1] = 255
         mask = _cleaned(self._background.foreground(image, frame.time_s, persons))
         self.mask = mask
+        if self.size is not None:
+            self._background.person_height_px = self.size.height_px(height)
         if self._calibrated is None and frame.time_s >= self._learn_at_s:
             self._learn_at_s = frame.time_s + (0.2 if self.size is None else 1.0)
-            self._sample(mask)
+            if self._previous is not None and self._previous.shape == image.shape:
+                self._sample(mask, _changed(image, self._previous))
             if self.size is None or not self.size.learned or len(self._samples) % 50 == 0:
                 self.size = learned(self._samples, height) or self.size
+        self._previous = image
         return persons_in(mask, self.size or guessed(width, height), expected)
 
-    def _sample(self, mask: Image) -> None:
-        """Keep the sizes of blobs that could be one person: whole, not tiny, not half the picture."""
+    def _sample(self, mask: Image, changed: Image) -> None:
+        """Keep the sizes of blobs that could be one person: moving, not tiny, not half the picture."""
         height, width = mask.shape[:2]
-        count, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8, ltype=cv2.CV_32S)
-        for left, top, w, h, area in stats[1:count].tolist():
+        reach = max(3, round(0.012 * width)) | 1
+        whole = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((reach, reach), np.uint8))
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(whole, connectivity=8, ltype=cv2.CV_32S)
+        moving = np.bincount(labels[changed > 0], minlength=count)
+        for label, (left, top, w, h, area) in enumerate(stats[:count].tolist()):
+            if label == 0 or moving[label] < MOVING_SHARE * area:
+                continue
             cut = left <= 1 or top <= 1 or left + w >= width - 1 or top + h >= height - 1
-            if not cut and area > 0.0008 * mask.size and area < 0.3 * mask.size and area > 0.3 * w * h:
-                self._samples.append((float(top + h), float(w), float(h), float(area)))
+            if area > 0.0008 * mask.size and area < 0.5 * mask.size and area > 0.3 * w * h:
+                self._samples.append(BlobSample(top + h, w, h, area, cut))
         if len(self._samples) > MOST_SAMPLES:
             del self._samples[: len(self._samples) - MOST_SAMPLES]
+
+
+def _changed(image: Image, before: Image) -> Image:
+    """Where two frames differ, (H, W) uint8."""
+    apart = cv2.cvtColor(cv2.absdiff(image, before), cv2.COLOR_BGR2GRAY)
+    return np.asarray(cv2.threshold(apart, 10, 255, cv2.THRESH_BINARY)[1])
 
 
 def _smoothed(image: Image) -> Image:

@@ -3,7 +3,7 @@
 A camera yields a `Frame`; a detector turns it into `Detection`s; the tracker joins those into `Track`s; lines and zones
 turn tracks into `Crossing`s and `Visit`s; the footfall worker folds them into the interval structs at the end of this
 file, which are all that leaves the camera's process. This module must not know how any of them is computed, and no
-struct but `Frame` may hold a pixel: `Frame` is deliberately not a `msgspec.Struct`, so it cannot be encoded by accident.
+struct but `Frame` may hold a pixel: `Frame` is deliberately not a `msgspec.Struct`, so it is never encoded by accident.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class Quality(msgspec.Struct, frozen=True):
 
 
 class FootfallInterval(msgspec.Struct, frozen=True, tag="footfall"):
-    """Persons over one line in one interval of capture time. `supersedes` counts earlier reports of the same interval."""
+    """Persons over one line in one interval of capture time; `supersedes` counts earlier reports of the interval."""
 
     line: str
     entrance: str

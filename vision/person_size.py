@@ -16,7 +16,7 @@ FEWEST_SAMPLES = 25
 
 
 class PersonSize(msgspec.Struct, frozen=True):
-    """Height = `base_px` + `slope` · y of the box's lower edge; width = `aspect` · height; `fill` = mask share of the box.
+    """Height = `base_px` + `slope` · y of the box's lower edge; width = `aspect` · height; `fill` = mask in the box.
 
     `learned` is false for the first guess made from the frame's size.
     """
@@ -51,17 +51,33 @@ def calibrated(first: tuple[float, float], second: tuple[float, float], aspect: 
     return PersonSize(h1 - slope * y1 if slope else (h1 + h2) / 2, slope, aspect)
 
 
-def learned(samples: Sequence[tuple[float, float, float, float]], height_px: int) -> PersonSize | None:
-    """From blobs of moving things, each (foot y, width, height, mask area) px; None where too few agree.
+class BlobSample(msgspec.Struct, frozen=True, gc=False):
+    """A moving blob as seen once, px. `cut`: it touches the frame's edge."""
 
-    Fragments are small and groups are wide, so the fit weighs a blob by its area and drops, in a few rounds, what is
-    far from the line found so far.
+    foot_y_px: float
+    width_px: float
+    height_px: float
+    area_px: float
+    cut: bool = False
+
+
+def learned(samples: Sequence[BlobSample], height_px: int) -> PersonSize | None:
+    """From blobs of moving things; None where too few agree.
+
+    Fragments are small and groups are wide, so the trend of height over the picture is fitted with each blob weighed by
+    its area, and the single person is then the smallest size that is about as frequent as the commonest one. Where
+    most blobs are cut by the frame's edge, people are about as large as the picture and their size is constant.
     """
     if len(samples) < FEWEST_SAMPLES:
         return None
-    data: NDArray[np.float64] = np.array(samples, dtype=np.float64)
-    foot, height, weight = data[:, 0], data[:, 2], data[:, 3].copy()
-    keep = np.ones(len(data), dtype=bool)
+    rows = [(s.foot_y_px, s.width_px, s.height_px, s.area_px, float(s.cut)) for s in samples]
+    data: NDArray[np.float64] = np.array(rows, dtype=np.float64)
+    whole = data[data[:, 4] == 0]
+    if len(whole) < FEWEST_SAMPLES or whole[:, 3].sum() < 0.35 * data[:, 3].sum():
+        return _large(data, height_px)
+    if _weighted_quantile(data[:, 3], data[:, 3], 0.5) > 4 * _weighted_quantile(whole[:, 3], whole[:, 3], 0.5):
+        return _large(data, height_px)
+    foot, height, weight = whole[:, 0], whole[:, 2], whole[:, 3]
     base, slope = _weighted_quantile(height, weight, 0.45), 0.0
     for _ in range(4):
         expected = np.maximum(6.0, base + slope * foot)
@@ -70,18 +86,47 @@ def learned(samples: Sequence[tuple[float, float, float, float]], height_px: int
             return None
         spread = np.percentile(foot[keep], 90) - np.percentile(foot[keep], 10)
         if spread > 0.15 * height_px and keep.sum() >= 2 * FEWEST_SAMPLES:
-            slope, base = _line(foot[keep], height[keep])
-            slope = float(np.clip(slope, 0.0, 1.2))
-            base = float(np.median(height[keep] - slope * foot[keep]))
+            slope = float(np.clip(_line(foot[keep], height[keep])[0], 0.0, 0.8))
+            if slope * spread < 0.15 * np.median(height[keep]):
+                slope = 0.0
         else:
-            base, slope = float(np.median(height[keep])), 0.0
+            slope = 0.0
+        base = float(np.median(height[keep] - slope * foot[keep]))
     expected = np.maximum(6.0, base + slope * foot)
-    aspect = float(np.clip(np.percentile(data[keep, 1] / expected[keep], 40), 0.25, 1.6))
-    single = keep & (data[:, 1] < 1.4 * aspect * expected) & (data[:, 1] > 0.6 * aspect * expected)
-    if not single.any():
+    relative = np.log(whole[:, 3] / expected**2)
+    keep = np.abs(relative - _lowest_mode(relative)) < 0.4
+    if keep.sum() < FEWEST_SAMPLES // 3:
         return None
-    fill = float(np.clip(np.median(data[single, 3] / (aspect * expected[single] ** 2)), 0.3, 0.9))
-    return PersonSize(base, slope, aspect, fill)
+    factor = float(np.median(height[keep] / expected[keep]))
+    tall = factor * expected[keep]
+    aspect = float(np.clip(np.median(whole[keep, 1] / tall), 0.25, 1.8))
+    fill = float(np.clip(np.median(whole[keep, 3] / (aspect * tall**2)), 0.3, 0.9))
+    return PersonSize(base * factor, slope * factor, aspect, fill)
+
+
+def _large(data: NDArray[np.float64], height_px: int) -> PersonSize | None:
+    """One constant size from blobs that the frame's edge cuts."""
+    weight = data[:, 3] ** 2  # the least cut ones are the largest
+    height = min(_weighted_quantile(data[:, 2], weight, 0.7), float(height_px))
+    near = data[data[:, 2] > 0.6 * height]
+    if len(near) < FEWEST_SAMPLES // 3:
+        return None
+    aspect = float(np.clip(np.median(near[:, 1]) / height, 0.25, 1.8))
+    fill = float(np.clip(np.median(near[:, 3] / (aspect * height**2)), 0.3, 0.9))
+    return PersonSize(height, 0.0, aspect, fill)
+
+
+def _lowest_mode(values: NDArray[np.float64]) -> float:
+    """The smallest maximum of the density that reaches half of the highest one."""
+    grid = np.linspace(values.min() - 0.3, values.max() + 0.3, 80)
+    density = np.exp(-(((grid[:, None] - values[None, :]) / 0.13) ** 2) / 2).sum(axis=1)
+    # Blobs much smaller than the bulk of the moving area are fragments, however many they are.
+    floor = _weighted_quantile(values, np.exp(values), 0.5) - 0.9
+    for index in range(1, len(grid) - 1):
+        peak = density[index] >= density[index - 1] and density[index] >= density[index + 1]
+        if peak and density[index] >= 0.5 * density.max() and grid[index] >= floor:
+            return float(grid[index])
+    return float(grid[int(density.argmax())])
 
 
 def _weighted_quantile(values: NDArray[np.float64], weights: NDArray[np.float64], share: float) -> float:

@@ -127,7 +127,7 @@ class Pipeline:
 def tracker_options(detector: str) -> TrackerOptions:
     """The tracker's numbers for a kind of detector; boxes cut from a mask are noisier and carry no confidence."""
     if detector == "motion":
-        return TrackerOptions(noise_sizes=0.12, confirm_hits=4, sure_still_score=1.1, lost_s=2.0)
+        return TrackerOptions(noise_sizes=0.12, confirm_hits=4, sure_still_score=1.1, lost_s=2.0, weak_keeps=False)
     return TrackerOptions()
 
 

@@ -38,7 +38,7 @@ class Preview:
                 raise ConfigError("write preview", str(self._path), "no such folder")
             self._writer = cv2.VideoWriter(str(self._path), cv2.VideoWriter.fourcc(*"mp4v"), self._fps, (width, height))
             if not self._writer.isOpened():
-                raise ConfigError("write preview", str(self._path), "cannot be written", "a name ending in .mp4 is needed")
+                raise ConfigError("write preview", str(self._path), "cannot be written", "name it .mp4")
         for line in pipeline.lines:
             (x1, y1), (x2, y2) = line.line.start, line.line.end
             ends = (int(x1 * width), int(y1 * height)), (int(x2 * width), int(y2 * height))
@@ -48,7 +48,8 @@ class Preview:
             box = track.box
             colour = (0, 200, 0) if track.credible and track.observed else (160, 160, 160)
             corner = int(box.left_px), int(box.top_px)
-            cv2.rectangle(picture, corner, (int(box.left_px + box.width_px), int(box.top_px + box.height_px)), colour, 1)
+            opposite = int(box.left_px + box.width_px), int(box.top_px + box.height_px)
+            cv2.rectangle(picture, corner, opposite, colour, 1)
             cv2.putText(picture, str(track.id), corner, 0, 0.4, colour, 1)
         self._writer.write(picture)
 

@@ -25,7 +25,7 @@ from vision.model import Box, Detection, Track
 Array = NDArray[np.float64]
 
 # Columns of the state table.
-CX, CY, VX, VY, W, H, P00, P01, P11, HITS, FIRST, LAST, X0, Y0, REACH, SCORE = range(16)
+CX, CY, VX, VY, W, H, P00, P01, P11, HITS, FIRST, LAST, X0, Y0, REACH, SCORE, SURE = range(17)
 
 
 class TrackerOptions(msgspec.Struct, frozen=True):
@@ -43,6 +43,7 @@ class TrackerOptions(msgspec.Struct, frozen=True):
         noise_sizes: standard deviation of a detected centre.
         first_speed_sizes_s: standard deviation of the speed of a new track.
         gate_sigmas, gate_sizes: a pair further apart than either is never joined.
+        weak_keeps: weak support keeps a track for ever, not only for `lost_s`.
         most_tracks: live tracks kept; the longest lost go first.
     """
 
@@ -59,6 +60,7 @@ class TrackerOptions(msgspec.Struct, frozen=True):
     first_speed_sizes_s: float = 1.5
     gate_sigmas: float = 3.5
     gate_sizes: float = 1.5
+    weak_keeps: bool = True
     most_tracks: int = 256
 
 
@@ -67,7 +69,7 @@ class Tracker:
 
     def __init__(self, options: TrackerOptions | None = None, first_id: int = 1) -> None:
         self.options = options or TrackerOptions()
-        self._table: Array = np.zeros((0, 16))
+        self._table: Array = np.zeros((0, 17))
         self._ids: list[int] = []
         self._credible: list[bool] = []
         self.next_id = first_id
@@ -174,6 +176,8 @@ class Tracker:
         )
         state[HITS] = hits
         state[LAST] = time_s
+        if score >= self.options.sure_score or self.options.weak_keeps:
+            state[SURE] = time_s
         state[SCORE] += (score - state[SCORE]) / min(hits, 30.0)
         reach = math.hypot(cx - state[X0], cy - state[Y0]) / math.sqrt(max(1.0, state[W] * state[H]))
         state[REACH] = max(state[REACH], reach)
@@ -222,7 +226,7 @@ class Tracker:
     def _begin(self, found: Array, time_s: float) -> None:
         x, y, width, height, score = found.tolist()
         noise, speed = self.options.noise_sizes**2, self.options.first_speed_sizes_s**2
-        row = [x, y, 0.0, 0.0, width, height, noise, 0.0, speed, 1.0, time_s, time_s, x, y, 0.0, score]
+        row = [x, y, 0.0, 0.0, width, height, noise, 0.0, speed, 1.0, time_s, time_s, x, y, 0.0, score, time_s]
         self._table = np.vstack([self._table, np.array([row])])
         self._ids.append(self.next_id)
         self._credible.append(False)
@@ -230,7 +234,7 @@ class Tracker:
 
     def _drop(self, observed: NDArray[np.bool_], time_s: float, births: int) -> None:
         table, options = self._table, self.options
-        age = time_s - table[:, LAST]
+        age = time_s - table[:, SURE]
         keep = age <= np.where(table[:, HITS] >= options.confirm_hits, options.lost_s, options.young_lost_s)
         crowd = int(keep.sum()) + births - options.most_tracks
         if crowd > 0:

@@ -44,8 +44,11 @@ def open_capture(source: str | int, timeout_ms: int = 5000) -> Any:
             capture = cv2.VideoCapture(
                 source,
                 cv2.CAP_FFMPEG,
-                [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout_ms]
-                + [cv2.CAP_PROP_N_THREADS, 1],
+                [
+                    *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout_ms),
+                    *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout_ms),
+                    *(cv2.CAP_PROP_N_THREADS, 1),
+                ],
             )
     except cv2.error as error:
         raise _cannot_open(source, live, str(error).splitlines()[0]) from error
@@ -59,7 +62,7 @@ def _cannot_open(source: str | int, live: bool, reason: str) -> ConfigError | Un
     subject = hide_credentials(str(source))
     if live:
         return Unavailable("open video", subject, reason, "is the camera on and reachable?")
-    return ConfigError("open video", subject, reason, "a file with a video stream is needed (audio only, or wrong codec?)")
+    return ConfigError("open video", subject, reason, "audio only, or an unknown codec?")
 
 
 def hide_credentials(address: str) -> str:
@@ -77,7 +80,7 @@ def to_working_size(image: Image, width_px: int | None) -> Image:
     if width_px is None or width <= width_px:
         return image
     size = (width_px, max(SMALLEST_SIDE_PX, round(height * width_px / width)))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA if width < 3 * width_px else cv2.INTER_LINEAR))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
 
 
 class VideoFile:
@@ -132,5 +135,3 @@ class VideoFile:
     def close(self) -> None:
         """Release the decoder; may be called twice."""
         self._capture.release()
-
-

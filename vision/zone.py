@@ -51,9 +51,8 @@ class Zone:
             raise ConfigError("count", f"zone {area.name}", "the zone has no area", "give at least three corners")
         xs, ys = [x for x, _ in area.corners], [y for _, y in area.corners]
         if min(xs) >= 1 or min(ys) >= 1 or max(xs) <= 0 or max(ys) <= 0:
-            raise ConfigError(
-                "count", f"zone {area.name}", "the zone lies outside the frame", f"the frame is {width_px}×{height_px} px"
-            )
+            size = f"the frame is {width_px}×{height_px} px"
+            raise ConfigError("count", f"zone {area.name}", "the zone lies outside the frame", size)
         self._right_px, self._bottom_px = width_px - 0.5, height_px - 0.5
         self._stays: dict[int, _Stay] = {}
         self._seconds: dict[int, float] = {}

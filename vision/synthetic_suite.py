@@ -1,0 +1,280 @@
+"""The synthetic scenes that counting is measured on, and the scripts they are made of.
+
+Every situation that makes counters lie is here, from above and obliquely, at several sizes, speeds and frame rates:
+pairs, files, opposite passing, groups, U-turns, loiterers, standing on the line, prams, light, noise, shake, drops.
+Knows only the scene generator.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from itertools import count
+
+import msgspec
+
+from vision.synthetic import Colour, SyntheticScene, View, Walker
+
+LINE_ACROSS = ((0.02, 0.5), (0.98, 0.5))
+LINE_DOWN = ((0.5, 0.02), (0.5, 0.98))
+LINE_OBLIQUE = ((0.5, 0.25), (0.5, 1.0))
+LINE_OBLIQUE_ACROSS = ((0.02, 0.6), (0.98, 0.6))
+
+
+class _Cast:
+    """Makes walkers of one scene: clothes, sizes, ways.
+
+    `axis` is the direction of traffic in the picture; ways are given as (time, along, across). `low` and `high` are
+    where people appear and vanish along the axis, `middle` is where the line is, `lanes` the span across, `gap` the
+    distance of two who walk side by side.
+    """
+
+    def __init__(self, view: View, seed: int, size: float, aspect: float = 384 / 288) -> None:
+        self.rng = random.Random(seed)  # noqa: S311 — scenes, not secrets
+        self.view: View = view
+        self.size = size
+        self.axis = axis = "x" if seed % 2 else "y"
+        self.low, self.middle, self.high = -0.24, 0.5, 1.24
+        self.lanes = (0.2, 0.8)
+        self.gap = 1.15 * size * (aspect if axis == "x" else 1.0)
+        self.speed = size * 2.6 * (1.0 if axis == "x" else aspect)  # 1.3 m/s with shoulders of 0.5 m
+        if view == "oblique" and axis == "x":
+            self.lanes, self.gap = (0.5, 0.92), 0.2
+        elif view == "oblique":
+            self.low, self.middle, self.high, self.lanes = 0.2, 0.6, 1.6, (0.15, 0.85)
+            self.gap, self.speed = 1.5 * size, self.speed * 0.7
+
+    def colour(self) -> Colour:
+        """A colour that differs from the grey floor."""
+        while True:
+            b, g, r = (self.rng.randint(15, 235) for _ in range(3))
+            if max(abs(b - 120), abs(g - 128), abs(r - 132)) > 55:
+                return b, g, r
+
+    def lane(self, members: int = 1) -> float:
+        """Somewhere across, with room for that many side by side."""
+        return self.rng.uniform(self.lanes[0], max(self.lanes[0] + 0.01, self.lanes[1] - (members - 1) * self.gap))
+
+    def coin(self) -> bool:
+        return self.rng.random() < 0.5
+
+    def walker(self, way: list[tuple[float, float, float]], pram: bool = False) -> Walker:
+        """A walker of the cast along `way`: (time, along, across)."""
+        turned = tuple((t, a, c) if self.axis == "x" else (t, c, a) for t, a, c in way)
+        return Walker(
+            turned,
+            self.size * self.rng.uniform(0.92, 1.08),
+            self.colour(),
+            self.colour(),
+            (self.rng.randint(10, 60),) * 3,
+            pram,
+            self.rng.uniform(0, 6.28),
+        )
+
+    def pass_by(self, start_s: float, across: float, forward: bool, pram: bool = False, speed: float = 1.0) -> Walker:
+        """Straight through the picture, a little aslant."""
+        duration = (self.high - self.low) / (self.speed * speed)
+        ends = (self.low, self.high) if forward else (self.high, self.low)
+        slant = self.rng.uniform(-0.03, 0.03)
+        return self.walker([(start_s, ends[0], across - slant), (start_s + duration, ends[1], across + slant)], pram)
+
+    def turn_back(self, start_s: float, across: float, forward: bool, short: float) -> Walker:
+        """Up to `short` before the line and back again."""
+        begin = self.low if forward else self.high
+        reach = self.middle - short if forward else self.middle + short
+        travel = abs(reach - begin) / self.speed
+        return self.walker(
+            [
+                (start_s, begin, across),
+                (start_s + travel, reach, across),
+                (start_s + travel + 0.6, reach, across + 0.05),
+                (start_s + 2 * travel + 0.6, begin, across + 0.08),
+            ]
+        )
+
+    def stand(self, start_s: float, across: float, forward: bool, short: float, stay_s: float, onward: bool) -> Walker:
+        """Walk to `short` before the line, stand, walk on or go back."""
+        begin, end = (self.low, self.high) if forward else (self.high, self.low)
+        at = self.middle - short if forward else self.middle + short
+        travel = abs(at - begin) / self.speed
+        leave = start_s + travel + stay_s
+        target = end if onward else begin
+        return self.walker(
+            [
+                (start_s, begin, across),
+                (start_s + travel, at, across),
+                (leave, at, across),
+                (leave + abs(target - at) / self.speed, target, across),
+            ]
+        )
+
+    def loiter(self, start_s: float, duration_s: float, forward: bool) -> Walker:
+        """Wander about on the near or far side of the line for long."""
+        begin = self.low if forward else self.high
+        inner, outer = self.middle + (begin - self.middle) * 0.22, self.middle + (begin - self.middle) * 0.55
+        middle = (self.lanes[0] + self.lanes[1]) / 2
+        way = [(start_s, begin, middle)]
+        time_s = start_s
+        while time_s < start_s + duration_s:
+            along, across = self.rng.uniform(*sorted((inner, outer))), self.lane()
+            time_s += max(0.8, (abs(along - way[-1][1]) + abs(across - way[-1][2])) / self.speed * 1.3)
+            way.append((time_s, along, across))
+            time_s += self.rng.uniform(0.5, 4.0)
+            way.append((time_s, along, across))
+        way.append((time_s + abs(way[-1][1] - begin) / self.speed, begin, middle))
+        return self.walker(way)
+
+
+def suite() -> list[SyntheticScene]:
+    """All scenes, 52 of them, in a fixed order."""
+    return list(_scenes())
+
+
+def _scenes() -> Iterator[SyntheticScene]:
+    seeds = count(1)
+    for view in ("top", "oblique"):
+        for size in (0.09, 0.13) if view == "top" else (0.06, 0.09):
+            yield _busy("both ways", view, next(seeds), size)
+            yield _pairs("pairs side by side", view, next(seeds), size, abreast=True)
+            yield _pairs("pairs in file", view, next(seeds), size, abreast=False)
+            yield _opposite("opposite passing", view, next(seeds), size)
+            yield _u_turns("U-turns", view, next(seeds), size)
+            yield _standing("standing on the line", view, next(seeds), size)
+            yield _loiterer("loiterer and traffic", view, next(seeds), size)
+        size = 0.11 if view == "top" else 0.075
+        busy = _busy("base", view, 101, size)
+        yield _with(busy, "light steps", light_steps=((9.0, 0.7), (17.0, 1.25), (26.0, 0.9)))
+        yield _with(busy, "noise", noise=10.0)
+        yield _with(busy, "shake", shake_px=1.5)
+        yield _with(busy, "drops to 5 fps", drops=((5.0, 14.0, 5.0), (20.0, 30.0, 5.0)))
+        busy = _busy("base", view, 102, size)
+        yield _with(busy, "25 fps", fps=25.0)
+        yield _with(busy, "60 fps", fps=60.0, duration_s=min(busy.duration_s, 30.0))
+        yield _with(busy, "small picture", width_px=240, height_px=180)
+        yield _with(busy, "wide picture", width_px=640, height_px=360)
+        yield _with(busy, "plain floor", texture=2.0)
+        yield _with(busy, "mirrored", mirrored=True)
+        yield _with(busy, "reversed", reversed_=True)
+        yield _groups("groups of three", view, next(seeds), size)
+        yield _prams("prams", view, next(seeds), size)
+        yield _speeds("slow and fast", view, next(seeds), size)
+        yield _crowd("crowd", view, next(seeds), 0.07)
+        yield _with(_busy("base", view, next(seeds), size), "pillar", pillar=(0.27, 0.31))
+
+
+def empty_scene(view: View, seed: int, duration_s: float = 3600.0, fps: float = 10.0) -> SyntheticScene:
+    """Nobody, but noise, light steps every few minutes and a little shake."""
+    steps = tuple((60.0 + 171.0 * i, (0.75, 1.2, 1.0)[i % 3]) for i in range(int(duration_s // 171)))
+    line = LINE_ACROSS if view == "top" else LINE_OBLIQUE
+    return SyntheticScene(
+        f"empty {view}", view, (), line, duration_s, fps, noise=5.0, shake_px=0.4, light_steps=steps, seed=seed
+    )
+
+
+def _with(scene: SyntheticScene, name: str, **changes: object) -> SyntheticScene:
+    return msgspec.structs.replace(scene, name=f"{scene.view}: {name}", **changes)
+
+
+def _scene(name: str, cast: _Cast, walkers: list[Walker], seed: int) -> SyntheticScene:
+    end = max(walker.way[-1][0] for walker in walkers) + 1.5
+    line = {
+        ("top", "y"): LINE_ACROSS,
+        ("top", "x"): LINE_DOWN,
+        ("oblique", "y"): LINE_OBLIQUE_ACROSS,
+        ("oblique", "x"): LINE_OBLIQUE,
+    }[cast.view, cast.axis]
+    floor = ((120, 128, 132), (150, 150, 155), (95, 105, 120))[seed % 3]
+    named = f"{cast.view}: {name} {cast.size}"
+    return SyntheticScene(named, cast.view, tuple(walkers), line, end, seed=seed, floor=floor)
+
+
+def _busy(name: str, view: View, seed: int, size: float) -> SyntheticScene:
+    cast = _Cast(view, seed, size)
+    return _scene(name, cast, [cast.pass_by(2.0 + 3.4 * i, cast.lane(), cast.coin()) for i in range(9)], seed)
+
+
+def _pairs(name: str, view: View, seed: int, size: float, abreast: bool) -> SyntheticScene:
+    cast = _Cast(view, seed, size)
+    walkers = []
+    for i in range(5):
+        walkers.append(cast.pass_by(2.0 + 10.0 * i, cast.lane(), cast.coin()))
+        start, lane, forward = 7.0 + 10.0 * i, cast.lane(2), cast.coin()
+        second = (
+            cast.pass_by(start + 0.1, lane + cast.gap, forward)
+            if abreast
+            else cast.pass_by(start + 0.62, lane, forward)
+        )
+        walkers += [cast.pass_by(start, lane, forward), second]
+    return _scene(name, cast, walkers, seed)
+
+
+def _opposite(name: str, view: View, seed: int, size: float) -> SyntheticScene:
+    cast = _Cast(view, seed, size)
+    walkers = []
+    for i in range(6):
+        start, lane = 2.0 + 6.0 * i, cast.lane(2)
+        walkers += [
+            cast.pass_by(start, lane, True),
+            cast.pass_by(start + cast.rng.uniform(-0.4, 0.4), lane + cast.gap, False),
+        ]
+    return _scene(name, cast, walkers, seed)
+
+
+def _u_turns(name: str, view: View, seed: int, size: float) -> SyntheticScene:
+    cast = _Cast(view, seed, size)
+    walkers = []
+    for i in range(6):
+        walkers.append(cast.turn_back(2.0 + 9.0 * i, cast.lane() * 0.9, i % 2 == 0, cast.rng.uniform(0.03, 0.10)))
+        if i % 3 == 0:
+            walkers.append(cast.pass_by(5.0 + 9.0 * i, cast.lanes[1], i % 2 == 1))
+    return _scene(name, cast, walkers, seed)
+
+
+def _standing(name: str, view: View, seed: int, size: float) -> SyntheticScene:
+    cast = _Cast(view, seed, size)
+    middle = sum(cast.lanes) / 2
+    walkers = [
+        cast.stand(2.0, middle, True, 0.0, 8.0, True),
+        cast.stand(22.0, middle + 0.05, False, 0.01, 12.0, True),
+        cast.stand(46.0, middle + 0.1, True, 0.01, 6.0, False),
+        cast.pass_by(30.0, cast.lanes[1] if cast.axis == "y" or view == "oblique" else cast.lanes[0], True),
+    ]
+    return _scene(name, cast, walkers, seed)
+
+
+def _loiterer(name: str, view: View, seed: int, size: float) -> SyntheticScene:
+    cast = _Cast(view, seed, size)
+    walkers = [cast.loiter(1.0, 40.0, seed % 4 < 2)]
+    walkers += [cast.pass_by(6.0 + 5.5 * i, cast.lane(), cast.coin()) for i in range(6)]
+    return _scene(name, cast, walkers, seed)
+
+
+def _groups(name: str, view: View, seed: int, size: float) -> SyntheticScene:
+    cast = _Cast(view, seed, size)
+    walkers = []
+    for i in range(4):
+        walkers.append(cast.pass_by(2.0 + 10.0 * i, cast.lane(), cast.coin()))
+        start, forward, lane = 7.0 + 10.0 * i, cast.coin(), cast.lane(3)
+        walkers += [
+            cast.pass_by(start + delay, lane + j * cast.gap, forward) for j, delay in enumerate((0.0, 0.45, 0.1))
+        ]
+    return _scene(name, cast, walkers, seed)
+
+
+def _prams(name: str, view: View, seed: int, size: float) -> SyntheticScene:
+    cast = _Cast(view, seed, size)
+    walkers = [cast.pass_by(2.0 + 5.0 * i, cast.lane(), i % 2 == 0, pram=i % 3 != 2) for i in range(8)]
+    return _scene(name, cast, walkers, seed)
+
+
+def _speeds(name: str, view: View, seed: int, size: float) -> SyntheticScene:
+    cast = _Cast(view, seed, size)
+    speeds = (0.4, 1.0, 2.2, 0.6, 1.7, 1.2, 2.5, 0.35)
+    walkers = [cast.pass_by(2.0 + 4.0 * i, cast.lane(), i % 2 == 0, speed=speed) for i, speed in enumerate(speeds)]
+    return _scene(name, cast, walkers, seed)
+
+
+def _crowd(name: str, view: View, seed: int, size: float) -> SyntheticScene:
+    cast = _Cast(view, seed, size)
+    walkers = [cast.pass_by(1.0 + 1.3 * i, cast.lane(), cast.rng.random() < 0.6) for i in range(24)]
+    return _scene(name, cast, walkers, seed)
