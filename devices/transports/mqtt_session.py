@@ -173,13 +173,13 @@ class Session:
                 client.loop_write()
             if now_s - self._last_tick_s >= self._tick_s:
                 self._tick(now_s)
+            if wire is not None:
+                wire.flush()
+                if wire.waiting_for_paho and client.socket() is not None:
+                    client.loop_read()  # the write found the connection broken
         except _BAD_PACKET as error:
             self.trouble = f"the broker sent a packet that cannot be read: {error}"
-            self._give_up()
-        if wire is not None and wire.wants_write:
-            wire.flush()
-        if wire is not None and wire.waiting_for_paho:
-            client.loop_read()  # the write found the connection broken
+            self._client = client = self._new_client()  # paho 2.1 would stay at the bad packet for ever
         if client.socket() is None:
             self._lost(now_s)
 
