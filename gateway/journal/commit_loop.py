@@ -64,6 +64,11 @@ class CommitLoop:
         self._door = threading.Lock()  # between `submit` and `close`: no job is left without an answer
         self._closed = False
 
+    @property
+    def is_open(self) -> bool:
+        """True once the journal is there to be read and written, until `close`."""
+        return self._writer.is_open
+
     def open(self) -> None:
         """Open the journal, salvaging it when it is damaged, unless the composition root has done it already."""
         if not self._writer.is_open:
