@@ -229,7 +229,7 @@ class ScannerGs1(Driver):
             gtin = _gtin(text, None)  # the number may be right and only its measure digits not the region's
             error = "variable measure does not fit the region" if gtin else "not a number with a right check digit"
         if gtin is None:
-            return Scan(text=text, symbology=aim, error=error)
+            return Scan(text=text, symbology=aim, error=error or "no GS1 element strings")
         if not isinstance(gtin, Rcn):
             return Scan(text=text, symbology=aim, kind="gtin", gtin=gtin.as_gtin_14())
         return Scan(
@@ -332,7 +332,7 @@ def _elements(data: str, text: str, aim: str | None, at: Instant) -> Scan:
     """GS1 element strings; `text` is what was scanned. What can be read is kept, the first fault is named."""
     elements, error = _walk(data)
     if not elements:
-        return Scan(text=text, symbology=aim, error=error)
+        return Scan(text=text, symbology=aim, error=error or "no GS1 element strings")
     return _of_elements(elements, error, text, aim, at)
 
 
