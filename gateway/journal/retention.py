@@ -33,13 +33,19 @@ class RetentionPolicy(msgspec.Struct, frozen=True, kw_only=True):
     ones go.
     """
 
-    keep_s: dict[Stream, float] = {
-        "transactions": 30 * _DAY_S, "measurements": 14 * _DAY_S, "observations": 3 * _DAY_S
-    }  # fmt: skip
-    max_age_s: dict[Stream, float] = {"measurements": 400 * _DAY_S, "observations": 90 * _DAY_S}
+    keep_s: dict[Stream, float] = msgspec.field(
+        default_factory=lambda: {
+            "transactions": 30 * _DAY_S, "measurements": 14 * _DAY_S, "observations": 3 * _DAY_S
+        }
+    )  # fmt: skip
+    max_age_s: dict[Stream, float] = msgspec.field(
+        default_factory=lambda: {"measurements": 400 * _DAY_S, "observations": 90 * _DAY_S}
+    )
     relax_above: float = 0.5
     overrun_above: float = 0.80
-    expire_above: dict[Stream, float] = {"observations": 0.80, "measurements": 0.90}
+    expire_above: dict[Stream, float] = msgspec.field(
+        default_factory=lambda: {"observations": 0.80, "measurements": 0.90}
+    )
 
 
 class Swept(msgspec.Struct, frozen=True):
