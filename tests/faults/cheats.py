@@ -1,14 +1,22 @@
 """Gateways that cheat, so that the harness can prove that it would notice.
 
-Each is a class put in the place of an honest one before the life begins; the product knows nothing of them.
+Each is a class put in the place of an honest one before the life begins; the product knows nothing of them. Here too:
+`crash_at`, by which an honest gateway dies at a moment that matters.
 """
 
 from __future__ import annotations
 
+import ctypes
+import os
+import signal
+import threading
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 
 import msgspec
 
+import devices.source
+from devices.transports.mqtt import Delivery
 from gateway.app import Gateway
 from gateway.event import STREAMS, Draft
 from gateway.intake.inlet import Inlet, Item, Poison
@@ -62,8 +70,13 @@ class NumbersAgain(JournalWriter):
             self._heads[stream] = max(0, head - 5)
 
 
-class NeverForgets(JournalWriter):
-    """Takes every message for a repeat that looks like an earlier one, whether the broker says so or not."""
+def _by_content(delivery: Delivery) -> bytes:
+    """A name for a message that says nothing of its delivery."""
+    return blake2b(delivery.topic.encode() + b"\0" + delivery.payload, digest_size=7).digest()
+
+
+class JudgesByContent(JournalWriter):
+    """Takes what looks like an earlier message for a repeat of it, whatever the broker says."""
 
     def append(self, drafts: Sequence[Draft], poison: Sequence[Poison] = ()) -> Appended:
         """Append as if nothing were fresh."""
@@ -91,11 +104,48 @@ def _writer(kind: type[JournalWriter]) -> Callable[[Gateway], None]:
     return build
 
 
+def _judge_by_content(gateway: Gateway) -> None:
+    devices.source.delivery_key = _by_content
+    gateway.writer.__class__ = JudgesByContent
+
+
 CHEATS: dict[str, Cheat] = {
     "ack-before-commit": Cheat(_inlet(AcknowledgeFirst)),
     "synchronous-off": Cheat(_writer(NeverSynced), needs_power_cut=True),
     "synchronous-normal": Cheat(_writer(SyncedNowAndThen), needs_power_cut=True),
     "forgetful": Cheat(_writer(Forgetful)),
     "numbers-again": Cheat(_writer(NumbersAgain)),
-    "never-forgets": Cheat(_writer(NeverForgets)),
+    "by-content": Cheat(_judge_by_content),
 }
+
+
+def crash_at(gateway: Gateway, point: str) -> None:
+    """Let the process die by SIGKILL at a place that a random moment seldom hits.
+
+    `before:N` — before the N-th commit is begun; `after:N` — after it, before anybody is told; `told:N` — when it is
+    told, while the acknowledgements are on their way; `sync:N` — when the disk is asked for the N-th time to keep what
+    it has (with the shim of `powercut` only).
+    """
+    word, _, number = point.partition(":")
+    if word == "sync":
+        ctypes.CDLL(None).powercut_at(int(number))
+        return
+    honest = type(gateway.writer)
+    left = int(number)
+
+    class Mortal(honest):  # type: ignore[misc, valid-type]
+        """Dies at the appointed commit."""
+
+        def append(self, drafts: Sequence[Draft], poison: Sequence[Poison] = ()) -> Appended:
+            nonlocal left
+            left -= 1
+            if not left and word == "before":
+                os.kill(os.getpid(), signal.SIGKILL)
+            appended: Appended = super().append(drafts, poison)
+            if not left and word == "after":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if not left and word == "told":
+                threading.Timer(0.0005, os.kill, (os.getpid(), signal.SIGKILL)).start()
+            return appended
+
+    gateway.writer.__class__ = Mortal

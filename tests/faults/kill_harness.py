@@ -65,6 +65,7 @@ class Report(msgspec.Struct):
     kills: int = 0
     kills_at_start: int = 0
     kills_at_stop: int = 0
+    kills_at_points: int = 0  # just before or after a commit, or at a sync
     messages: int = 0  # acknowledged to the publisher
     looks: int = 0
     sectors_lost: int = 0
@@ -120,6 +121,7 @@ class Harness:
                     report.kills_a_minute = round(kills / (time.monotonic() - killing_s) * 60, 1)
                 ledger = msgspec.json.decode(ledger_path.read_bytes(), type=Ledger)
                 self._rest(lives)
+        self._read_log()
         self._looks.look(report.findings, whole=True)
         examine(self.journal, ledger, report.findings, in_order=report.broker == "mosquitto")
         report.messages, report.looks = ledger.count(), self._looks.looks
@@ -170,34 +172,48 @@ class Harness:
 
     def _one_life(self, lives: Lives) -> None:
         report, chance = self.report, self._chance
+        way = chance.choices(("start", "point", "work", "stop"), (12, 30, 46, 12))[0]
+        point = self._point() if way == "point" else ""
         started_s = time.monotonic()
-        lives.start(report.cheat)
-        moment = chance.random()
-        if moment < 0.12:
+        lives.start(report.cheat, point)
+        may_end = way == "stop"
+        if way == "start":
             time.sleep(chance.uniform(0.0, 0.15))
             report.kills_at_start += 1
+        elif way == "point":
+            if lives.gone(5.0):
+                report.kills_at_points += 1
         else:
             if lives.committed(10.0):
                 self._first_s.append(time.monotonic() - started_s)
             else:
                 report.findings.add("a life committed nothing within 10 s")
-            if moment < 0.5:
-                self._look()
+            if chance.random() < 0.5:
+                self._looks.look(report.findings)
             time.sleep(chance.uniform(0.0, _LONGEST_S))
-            if moment > 0.88:
+            if way == "stop":
                 lives.signal(signal.SIGTERM)
                 time.sleep(chance.uniform(0.0, 0.1))
                 report.kills_at_stop += 1
         ended = lives.kill()
-        if ended not in (-signal.SIGKILL, 0) or (ended == 0 and moment <= 0.88):
+        if ended != -signal.SIGKILL and not (may_end and ended == 0):
             report.findings.add(f"a life ended by itself with {ended}")
         report.kills += 1
         if self._disk is not None:
             self._disk.cut()
 
-    def _look(self) -> None:
-        """While it is being written."""
-        self._looks.look(self.report.findings)
+    def _read_log(self) -> None:
+        """An honest life neither crashes nor finds its journal damaged, however the one before ended."""
+        for line in (self._folder / "gateway.log").read_text("utf-8", "replace").splitlines():
+            if any(word in line for word in ("defect of the software", "Traceback", "salvage", "powercut:", "ERROR")):
+                self.report.findings.add(f"log: {line}")
+
+    def _point(self) -> str:
+        """Where a life is to die by itself; `cheats.crash_at` knows what it means."""
+        chance = self._chance
+        if self._disk is not None and chance.random() < 0.7:
+            return f"sync:{chance.randint(1, 30)}"
+        return f"{chance.choice(('before', 'after', 'after', 'told'))}:{chance.randint(1, 6)}"
 
     def _rest(self, lives: Lives) -> None:
         """A last life, left alone until nothing comes any more, then stopped in order."""
@@ -208,10 +224,10 @@ class Harness:
         while time.monotonic() < until_s and time.monotonic() - quiet_s < _QUIET_S:
             time.sleep(0.1)
             with contextlib.suppress(JournalError), JournalReader(self.journal) as reader:
-                now = {stream: reader.head(stream) for stream in STREAMS if stream != "measurements"}
+                now = {str(stream): reader.head(stream) for stream in STREAMS if stream != "measurements"}
                 if now != heads:
                     heads, quiet_s = now, time.monotonic()
-        self._look()
+        self._looks.look(self.report.findings)
         lives.signal(signal.SIGTERM)
         if (code := lives.reap()) != 0:
             self.report.findings.add(f"the last life ended with {code}")

@@ -4,8 +4,8 @@ A start of the whole program costs half a second of imports, a fork a few millis
 kills affordable. The process (`python -m tests.faults.lives CONFIG BROKER_PORT`) obeys lines on its standard input and
 answers on its standard output:
 
-    start CHEAT   →  started PID, and later, from the child, `first` (its first commit) …
-    reap          →  ended STATUS
+    start CHEAT POINT  →  started PID, and later, from the child, `first` (its first commit); `-` for none
+    reap               →  ended STATUS
 
 `Lives` is the other end.
 """
@@ -59,9 +59,9 @@ class Lives:
             process.wait(10)
             process.stdout.close()
 
-    def start(self, cheat: str = "") -> None:
-        """Fork a life."""
-        self._tell(f"start {cheat}")
+    def start(self, cheat: str = "", point: str = "") -> None:
+        """Fork a life that cheats, or dies at a certain point, or neither (see `cheats`)."""
+        self._tell(f"start {cheat or '-'} {point or '-'}")
         self.pid = int(self._expect("started", 10))
 
     def committed(self, timeout_s: float) -> bool:
@@ -71,6 +71,16 @@ class Lives:
         except TimeoutError:
             return False
         return True
+
+    def gone(self, timeout_s: float) -> bool:
+        """Wait for the life to end by itself; it still has to be reaped."""
+        until_s = time.monotonic() + timeout_s
+        stat = Path(f"/proc/{self.pid}/stat")
+        while time.monotonic() < until_s:
+            if stat.read_text().rpartition(") ")[2][:1] == "Z":
+                return True
+            time.sleep(0.005)
+        return False
 
     def signal(self, number: signal.Signals) -> None:
         """Send the life a signal."""
@@ -130,18 +140,20 @@ class StandingBroker:
         """It stays."""
 
 
-def _live(config: Path, broker_port: int, cheat: str) -> int:
+def _live(config: Path, broker_port: int, cheat: str, point: str) -> int:
     """One life, in the child."""
     from config.loader import load
     from gateway.app import Gateway
     from gateway.errors import StorefrontError
-    from tests.faults.cheats import CHEATS
+    from tests.faults.cheats import CHEATS, crash_at
 
     gateway = Gateway(load(config), config)
     if broker_port:
         gateway.broker = StandingBroker(broker_port)  # type: ignore[assignment]
-    if cheat:
+    if cheat != "-":
         CHEATS[cheat].build(gateway)
+    if point != "-":
+        crash_at(gateway, point)
     said = threading.Thread(target=_tell_first, args=(gateway.commits,), daemon=True)
     said.start()
     try:
@@ -179,7 +191,7 @@ def main() -> None:
             if child == 0:
                 code = 70
                 try:
-                    code = _live(config, broker_port, rest)
+                    code = _live(config, broker_port, *rest.split())
                 finally:
                     logging.shutdown()
                     os._exit(code)

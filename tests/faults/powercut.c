@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,6 +42,8 @@ static int changed;
 static char root[PATH_MAX], shadow[PATH_MAX];
 static size_t root_length;
 static int eager, ready;
+static volatile int fuse; /* the power fails at the fuse-th sync from now; 0: never */
+static useconds_t latency_us;
 
 static ssize_t (*real_write)(int, const void *, size_t);
 static ssize_t (*real_pwrite)(int, const void *, size_t, off_t);
@@ -71,6 +74,8 @@ __attribute__((constructor)) static void begin(void) {
     strcpy(shadow, to);
     root_length = strlen(root);
     eager = meta != NULL && strcmp(meta, "eager") == 0;
+    const char *latency = getenv("POWERCUT_SYNC_US");
+    latency_us = latency ? (useconds_t)atoi(latency) : 0;
     ready = 1;
 }
 
@@ -210,6 +215,9 @@ static void note(char kind, const char *from, const char *to) {
         settle(changed);
 }
 
+/* Fail at the count-th sync from now, before it has any effect. */
+void powercut_at(int count) { fuse = count; }
+
 static int synced(int fd) {
     char path[PATH_MAX], copy[PATH_MAX];
     static char block[1 << 16];
@@ -223,6 +231,10 @@ static int synced(int fd) {
         return 0;
     }
     const char *rest = path + root_length;
+    if (fuse > 0 && __sync_sub_and_fetch(&fuse, 1) == 0)
+        kill(getpid(), SIGKILL);
+    if (latency_us)
+        usleep(latency_us); /* as a disk takes its time; what is written meanwhile may be lost */
     if (fstat(fd, &now) != 0)
         return -1;
     pthread_mutex_lock(&lock);

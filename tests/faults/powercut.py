@@ -48,6 +48,7 @@ class ForgetfulDisk:
             "POWERCUT_ROOT": str(self.root),
             "POWERCUT_SHADOW": str(self._shadow),
             "POWERCUT_META": self._chance.choice(("eager", "lazy")),
+            "POWERCUT_SYNC_US": "1500",
         }
 
     def cut(self) -> None:
