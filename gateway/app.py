@@ -11,7 +11,6 @@ import logging
 import threading
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 from config.loader import data_directory, journal_path, load, resolve_secret
 from config.settings import Settings
@@ -26,6 +25,7 @@ from gateway.clock import Clock, SystemClock
 from gateway.errors import ConfigError, StorefrontError, Unavailable
 from gateway.event import Origin
 from gateway.heartbeat import Departures, Heartbeat
+from gateway.housekeeping import Calendar, Chores, Housekeeping, salvage_under_way
 from gateway.intake.health import DeviceBoard
 from gateway.intake.inlet import Inlet
 from gateway.intake.normaliser import Normaliser
@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 
 SOURCES, WITNESSES, JOURNAL, PAGE, BROKER = 0, 5, 20, 25, 30  # stages: the order of stopping
 _STATUS_EVERY_S = 10.0
+_SALVAGE_S = 120.0  # asked of systemd again and again while a salvage holds the start up
 
 
 class Gateway:
@@ -83,6 +84,7 @@ class Gateway:
             ballast_bytes=storage.ballast_mib << 20, seal=self.seal.seal,
         )  # fmt: skip
         self.commits = CommitLoop(self.writer, self.inlet, window_s=storage.window_s)
+        self.chores = Chores(self)
         self.supervisor = Supervisor(self.clock)
         self.broker = Broker(self.directory / "broker", settings.broker.port)
         self._broker_up = threading.Event()
@@ -156,6 +158,8 @@ class Gateway:
             self._add_source(name, plans)
         add("departures", lambda: Departures(self.normaliser, self.inlet, self.clock), patience_s=10.0, stage=WITNESSES)
         add("heartbeat", lambda: Heartbeat(self), patience_s=30.0, stage=WITNESSES)
+        add("housekeeping", lambda: Housekeeping(self, self.chores), patience_s=60.0, stage=WITNESSES)
+        add("calendar", lambda: Calendar(self.chores.plan, self.clock), patience_s=60.0, stage=WITNESSES)
         if self.settings.page.enabled:
             add("page", self._page, patience_s=30.0, stage=PAGE)
 
@@ -214,6 +218,9 @@ class Gateway:
         self._watchdog.beat(now)
         if now.mono_s - self._told_s >= _STATUS_EVERY_S:
             self._told_s = now.mono_s
+            if not self._ready and salvage_under_way(self.journal_path):
+                self.notifier.extend_timeout(_SALVAGE_S)
+                log.warning("journal=salvaging the_start_waits=1")
             live = sum(report.condition == "live" for report in self.board.reports(now))
             self.notifier.status(
                 f"{live} of {len(self.plans)} devices live, {self.commits.counters.events} events kept"

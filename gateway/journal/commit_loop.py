@@ -63,16 +63,18 @@ class CommitLoop:
         self._looked_s = 0.0
         self._door = threading.Lock()  # between `submit` and `close`: no job is left without an answer
         self._closed = False
+        self._opened = False
 
     @property
     def is_open(self) -> bool:
-        """True once the journal is there to be read and written, until `close`."""
-        return self._writer.is_open
+        """True once the journal is there to be read and written (salvaged, if it had to be), until `close`."""
+        return self._opened and self._writer.is_open
 
     def open(self) -> None:
         """Open the journal, salvaging it when it is damaged, unless the composition root has done it already."""
         if not self._writer.is_open:
             self.salvaged = open_or_salvage(self._writer)
+        self._opened = True
 
     def step(self, stop: threading.Event) -> None:
         """Run the transactions handed in, then collect one window of items and commit it."""
