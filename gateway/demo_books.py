@@ -1,0 +1,128 @@
+"""The end of a demo: the shop's own books beside the journal, line by line.
+
+Reads what the journal took in since the demo began, and says whether every sale is there once, every visitor counted,
+every code read and every tag that was read often enough seen. Knows the ledger and the journal, nothing that runs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from decimal import Decimal
+from typing import Final
+
+import msgspec
+
+from devices.simulator.ledger import Ledger
+from gateway.event import STREAMS, Stream
+from gateway.journal.reader import JournalReader
+
+_TAG_EVENTS: Final = ("store.rfid.arrived.v1", "store.rfid.moved.v1")
+_SCAN_EVENTS: Final = ("store.barcode.scanned.v1", "store.interaction.scanned.v1")
+
+
+class Kept(msgspec.Struct):
+    """What the journal holds of a run."""
+
+    sales: Counter[tuple[str, str]] = msgspec.field(default_factory=Counter)  # (till, number) → times
+    money: Decimal = Decimal(0)
+    scans: int = 0
+    tags: Counter[tuple[str, str]] = msgspec.field(default_factory=Counter)  # (reader, EPC) → times seen to come
+    entered: int = 0
+    left: int = 0
+    ratings: int = 0
+    events: int = 0
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One comparison. `missing` and `extra` are counts that nothing explains; both 0 when all is well."""
+
+    what: str
+    shop: int
+    journal: int
+    missing: int = 0
+    extra: int = 0
+    note: str = ""
+
+    @property
+    def in_order(self) -> bool:
+        """True when the books agree."""
+        return not self.missing and not self.extra
+
+
+def kept_since(reader: JournalReader, heads: dict[Stream, int]) -> Kept:
+    """What was accepted after these positions.
+
+    Raises:
+        JournalError: the journal cannot be read.
+    """
+    kept = Kept()
+    for stream in STREAMS:
+        after = heads.get(stream, 0)
+        while batch := reader.read(stream, after):
+            after = batch[-1].position
+            for event in batch:
+                fields = event.decode()
+                _count(kept, fields["type"], fields["data"])
+    return kept
+
+
+def compared(ledger: Ledger, kept: Kept, damaged: int = 0) -> list[Line]:
+    """The books side by side; `damaged`: frames that bad cables spoiled, which may have become something else."""
+    due = {sale for sale in ledger.sales if sale not in ledger.unproven_sales}
+    missing = sum(sale not in kept.sales for sale in due)
+    extra = sum(times - 1 for times in kept.sales.values()) + sum(sale not in ledger.sales for sale in kept.sales)
+    found = sum((net for sale, net in ledger.sales.items() if sale in kept.sales), Decimal(0))
+    lost = ", ".join(f"{count} {reason}" for reason, count in sorted(ledger.lost_on_wire.items()))
+    sure = {key for key, trace in ledger.tags.items() if trace.sure}
+    sales_note = f"¥{ledger.money:,} and ¥{kept.money:,}"
+    return [
+        Line("sales", len(ledger.sales), kept.sales.total(), missing, extra + (kept.money != found), sales_note),
+        Line(
+            "scans", ledger.scans, kept.scans, max(0, ledger.scans - ledger.unproven_scans - kept.scans),
+            max(0, kept.scans - ledger.scans - damaged), lost,
+        ),
+        Line("visitors in", ledger.entered, kept.entered, *_apart(ledger.entered, kept.entered)),
+        Line("visitors out", ledger.left, kept.left, *_apart(ledger.left, kept.left)),
+        Line("answers", ledger.ratings, kept.ratings, *_apart(ledger.ratings, kept.ratings)),
+        Line(
+            "tags", len(sure), len(kept.tags), len(sure - kept.tags.keys()), len(kept.tags.keys() - ledger.tags.keys()),
+            f"{len(ledger.tags)} were on the air",
+        ),
+    ]  # fmt: skip
+
+
+def _apart(shop: int, journal: int) -> tuple[int, int]:
+    return max(0, shop - journal), max(0, journal - shop)
+
+
+def _count(kept: Kept, kind: str, data: dict[str, object]) -> None:
+    kept.events += 1
+    if kind == "store.pos.sale.v1":
+        sale = msgspec.convert(data, _Sale, strict=False)
+        kept.sales[(sale.workstation_id, sale.transaction_id.rpartition("-")[2])] += 1
+        kept.money += sale.totals.net
+    elif kind in _SCAN_EVENTS:
+        kept.scans += 1
+    elif kind in _TAG_EVENTS:
+        kept.tags[(str(data["reader"]), str(data["epc_hex"]))] += 1
+    elif kind == "store.footfall.counted.v1":
+        count = msgspec.convert(data, _Count)
+        kept.entered += count.in_
+        kept.left += count.out
+    elif kind == "store.feedback.given.v1":
+        kept.ratings += 1
+
+
+class _Net(msgspec.Struct):
+    net: Decimal
+
+
+class _Sale(msgspec.Struct):
+    workstation_id: str
+    transaction_id: str
+    totals: _Net
+
+
+class _Count(msgspec.Struct):
+    in_: int = msgspec.field(name="in")
+    out: int

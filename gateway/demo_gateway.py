@@ -1,0 +1,61 @@
+"""The gateway inside `storefront demo`: the real thing in a process of its own, with a line to the demo on its stdin.
+
+It differs from `storefront run` in two ways: when its stdin closes it ends (a demo that was killed leaves nothing
+behind), and a line `step SECONDS` there moves the wall clock that this gateway sees — never the machine's.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+from config.loader import load
+from gateway.app import Gateway
+from gateway.clock import Clock, Instant, SystemClock
+
+_STEPPED_S = 600.0  # how long a clock that was stepped is not trusted, as with the system's
+
+
+class SteppedClock:
+    """A clock whose wall time can be moved, as by a person or a time server; monotonic time is the machine's."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        """`clock`: whose time it is; the system's if None."""
+        self._clock = clock or SystemClock()
+        self._offset_s = 0.0
+        self._distrust_until_us = 0
+
+    def now(self) -> Instant:
+        """This moment; `stepped` for ten minutes after a step."""
+        now = self._clock.now()
+        quality = "stepped" if now.mono_us < self._distrust_until_us else now.quality
+        return Instant(now.wall_s + self._offset_s, now.mono_us, quality)
+
+    def step(self, seconds: float) -> None:
+        """Move the wall clock by `seconds`."""
+        self._offset_s += seconds
+        self._distrust_until_us = self._clock.now().mono_us + round(_STEPPED_S * 1e6)
+
+
+def obey(orders: Iterable[str], clock: SteppedClock, stop: threading.Event) -> None:
+    """Carry out the demo's orders until its end of the line closes, then set `stop`."""
+    for order in orders:
+        word, _, value = order.strip().partition(" ")
+        if word == "step":
+            clock.step(float(value))
+    stop.set()
+
+
+def run(config: Path, orders: Iterable[str]) -> None:
+    """Run the gateway of that configuration until SIGTERM, or until `orders` closes.
+
+    Raises:
+        ConfigError: the configuration is wrong.
+        JournalError: the journal cannot be trusted or written.
+    """
+    stop, clock = threading.Event(), SteppedClock()
+    gateway = Gateway(load(config), config, clock=clock)
+    # daemon: it waits for the demo, which may outlive this gateway
+    threading.Thread(target=obey, args=(orders, clock, stop), name="demo-orders", daemon=True).start()
+    gateway.run(stop, threading.Event())
