@@ -517,6 +517,7 @@ def main() -> int:
     )
     chosen = arguments.parse_args()
     logging.disable(logging.CRITICAL)
+    LOSS["garbage"] = chosen.portal
     with tempfile.TemporaryDirectory() as home:
         checker = Checker(Path(home), chosen.seed, chosen.seed_fault)
         try:
