@@ -33,6 +33,9 @@ from gateway.intake.sightings import Sightings
 from gateway.journal.commit_loop import CommitLoop
 from gateway.journal.quarantine import PayloadSeal
 from gateway.journal.writer import JournalWriter
+from gateway.projections.projector import Projector, read_models
+from gateway.projections.store_time import StoreTime
+from gateway.replay_requests import Replays
 from gateway.runtime.signals import Signals
 from gateway.runtime.supervisor import Supervisor
 from gateway.runtime.systemd import Notifier, Watchdog, watchdog_s
@@ -147,6 +150,10 @@ class Gateway:
         )
         return said or ["nothing changed"]
 
+    def worker_of(self, device: str) -> str:
+        """Name of the worker that serves a device; "" when there is no such device."""
+        return next((name for name, group in _sources(self.plans).items() if device in {it.name for it in group}), "")
+
     # -- building
 
     def _add_workers(self) -> None:
@@ -156,10 +163,12 @@ class Gateway:
             add("broker", lambda: BrokerWorker(self.broker, self._broker_up), patience_s=30.0, stage=BROKER)
         for name, plans in _sources(self.plans).items():
             self._add_source(name, plans)
+        add("replays", lambda: Replays(self), patience_s=90.0, stage=SOURCES)
         add("departures", lambda: Departures(self.normaliser, self.inlet, self.clock), patience_s=10.0, stage=WITNESSES)
         add("heartbeat", lambda: Heartbeat(self), patience_s=30.0, stage=WITNESSES)
         add("housekeeping", lambda: Housekeeping(self, self.chores), patience_s=60.0, stage=WITNESSES)
         add("calendar", lambda: Calendar(self.chores.plan, self.clock), patience_s=60.0, stage=WITNESSES)
+        add("projector", self._projector, patience_s=60.0, stage=WITNESSES)
         if self.settings.page.enabled:
             add("page", self._page, patience_s=30.0, stage=PAGE)
 
@@ -201,6 +210,10 @@ class Gateway:
             username=broker.username or None, password=resolve_secret(broker.password, "broker.password") or None,
             tls=tls if secure else None, max_payload_bytes=broker.max_message_bytes,
         )  # fmt: skip
+
+    def _projector(self) -> Worker:
+        zone = self.settings.gateway.time_zone
+        return Projector(self.journal_path, self.commits, read_models(zone), self.clock, StoreTime(zone))
 
     def _page(self) -> Worker:
         from gateway.status.server import StatusServer

@@ -18,7 +18,7 @@ _TYPE = "store.footfall.counted.v1"
 _LONGEST_S = 86_400.0
 
 
-class _Quality(msgspec.Struct):
+class _Quality(msgspec.Struct, frozen=True):
     coverage: float = 1.0
 
 
@@ -28,7 +28,7 @@ class _Counted(msgspec.Struct):
     interval_s: float
     in_: int = msgspec.field(name="in")
     out: int
-    interval_start: datetime | str = ""
+    interval_start: str = ""
     quality: _Quality = _Quality()
 
 
@@ -144,8 +144,15 @@ def hours_of(query: Query, day: str) -> list[FootfallHour]:
     return [FootfallHour(row["hour_ms"], row["people_in"], row["people_out"]) for row in rows]
 
 
-def _begin_ms(begin: datetime | str, otherwise_ms: int) -> int:
+def counted_ever(query: Query) -> bool:
+    """Whether anything has counted people here in the days that are kept."""
+    return have_table(query, "footfall_hour") and bool(query("SELECT 1 FROM footfall_hour LIMIT 1", ()))
+
+
+def _begin_ms(begin: str, otherwise_ms: int) -> int:
     """When the interval began, if that is a time at all; mapped devices may say anything."""
-    if isinstance(begin, str) or begin.tzinfo is None:
+    try:
+        at = datetime.fromisoformat(begin)
+    except ValueError:
         return otherwise_ms
-    return int(begin.timestamp() * 1000)
+    return otherwise_ms if at.tzinfo is None else int(at.timestamp() * 1000)

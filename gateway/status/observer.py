@@ -1,0 +1,296 @@
+"""Looks at the parts of a running gateway and writes down what they are: the `Facts` that a snapshot is made from.
+
+One thread uses an observer: it has a journal reader of its own, and every look is a few short queries. What changes
+slowly is looked up less often. Knows what the parts expose; judges nothing.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import deque
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Protocol
+
+import psutil
+
+from config.settings import DeviceSettings, Settings
+from gateway.clock import Clock, Instant
+from gateway.event import STREAMS, Origin, Stream
+from gateway.intake.health import DeviceBoard
+from gateway.intake.inlet import Inlet
+from gateway.journal.commit_loop import CommitLoop
+from gateway.journal.reader import JournalReader, StoredEvent, StreamState
+from gateway.journal.writer import REFUSE_ABOVE
+from gateway.projections import coupons, devices, feedback, footfall, sales
+from gateway.projections.store_time import StoreTime
+from gateway.runtime.worker import WorkerState
+from gateway.status.event_words import line_of
+from gateway.status.snapshot import EventLine, Facts, Identity, PlannedDevice, Rate, ReadModel, StorageFacts
+from gateway.status.today import DayFacts
+
+SHOWN: dict[Stream, int] = {"transactions": 6, "measurements": 5, "observations": 6}  # newest events in words
+_LOOKED_THROUGH = 24  # newest events of a stream, some of which nobody wants to read
+_RATE_WINDOW_S = 600.0
+_RATE_EVERY_S = 5.0
+_SLOW_EVERY_S = 15.0
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class DriverOf(Protocol):
+    """A driver's class, as far as the page asks."""
+
+    name: str
+    sales: bool
+
+
+class Plan(Protocol):
+    """A device's plan (`devices.plan.DevicePlan`)."""
+
+    @property
+    def settings(self) -> DeviceSettings:
+        """Its table of the configuration."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def path(self) -> str:
+        """Its part of an event's source."""
+        ...
+
+
+class Watched(Protocol):
+    """The supervisor."""
+
+    def states(self) -> list[WorkerState]:
+        """Every worker's state."""
+        ...
+
+    def ready(self) -> bool:
+        """Whether events are taken."""
+        ...
+
+    def healthy(self) -> bool:
+        """Whether no worker hangs."""
+        ...
+
+
+class Gateway(Protocol):
+    """What the page looks at (`gateway.app.Gateway`). Attributes only; read from the page's thread."""
+
+    settings: Settings
+    clock: Clock
+    origin: Origin
+    started: Instant
+    board: DeviceBoard
+    inlet: Inlet
+    commits: CommitLoop
+
+    @property
+    def journal_path(self) -> Path:
+        """The journal's file."""
+        ...
+
+    @property
+    def plans(self) -> Sequence[Plan]:
+        """The devices."""
+        ...
+
+    @property
+    def supervisor(self) -> Watched:
+        """Who knows how the workers are."""
+        ...
+
+    def worker_of(self, device: str) -> str:
+        """Name of the worker that serves a device."""
+        ...
+
+
+class Observer:
+    """Life: `observe` as often as wanted, `close` once."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        """Store."""
+        self._gateway = gateway
+        self._reader = JournalReader(gateway.journal_path)
+        self._process = psutil.Process()
+        self._version = version("storefront-gateway")
+        self._time = StoreTime(gateway.settings.gateway.time_zone)
+        self._samples: deque[tuple[float, int]] = deque()
+        self._slow_s: float | None = None
+        self._quarantined: int | None = None
+        self._last_events: dict[str, int] = {}
+        self._counted_ever = False
+        self._shown: dict[Stream, tuple[int, list[EventLine]]] = {}
+
+    def observe(self) -> Facts:
+        """Everything as it is now.
+
+        Raises:
+            JournalError: the journal cannot be read.
+        """
+        gateway = self._gateway
+        now = gateway.clock.now()
+        open_ = self._readable()
+        if open_:
+            self._look_slowly(now)
+        states = tuple(self._reader.states()) if open_ else None
+        supervisor = gateway.supervisor
+        return Facts(
+            now=now,
+            started=gateway.started,
+            identity=self._identity(),
+            ready=supervisor.ready(),
+            healthy=supervisor.healthy(),
+            clock_steps=getattr(gateway.clock, "steps", None),
+            planned=self._planned(),
+            reports=tuple(gateway.board.reports(now)),
+            workers=tuple(supervisor.states()),
+            lanes=gateway.inlet.counters(),
+            waiting_in_inlet=gateway.inlet.size,
+            commits=gateway.commits.counters,
+            admitted=gateway.commits.admitted,
+            streams=states,
+            storage=self._storage(states) if states else None,
+            rate=self._rate(now, states) if states else None,
+            quarantine_held=self._quarantined,
+            read_models=self._read_models(states) if states else None,
+            day=self._day(now) if open_ else None,
+            events=self._events(states) if states else (),
+            rss_bytes=self._process.memory_info().rss,
+        )
+
+    def newest(self, stream: Stream, limit: int) -> list[StoredEvent]:
+        """The newest events of a stream, newest first; [] while there is no journal.
+
+        Raises:
+            JournalError: the journal cannot be read.
+        """
+        if not self._readable():
+            return []
+        head = self._reader.head(stream)
+        return self._reader.read(stream, max(0, head - limit), limit)[::-1]
+
+    def close(self) -> None:
+        """Release the reader."""
+        self._reader.close()
+
+    def _readable(self) -> bool:
+        if not self._reader.is_open and self._gateway.commits.is_open:
+            self._reader.open()
+        return self._reader.is_open
+
+    def _identity(self) -> Identity:
+        settings, origin = self._gateway.settings, self._gateway.origin
+        return Identity(
+            tenant=origin.tenant, store=origin.store, gateway=origin.gateway, version=self._version,
+            time_zone=settings.gateway.time_zone, language=settings.gateway.language,
+            platform=bool(settings.platform.url), page_open=settings.page.host not in LOOPBACK,
+        )  # fmt: skip
+
+    def _planned(self) -> tuple[PlannedDevice, ...]:
+        gateway = self._gateway
+        return tuple(
+            PlannedDevice(
+                name=plan.name,
+                driver=plan.settings.driver,
+                zone=plan.settings.zone,
+                worker=gateway.worker_of(plan.name),
+                sales=_sells(plan),
+                last_event_ms=self._last_events.get(gateway.origin.source(plan.path)),
+            )
+            for plan in gateway.plans
+        )
+
+    def _look_slowly(self, now: Instant) -> None:
+        if self._slow_s is not None and now.mono_s - self._slow_s < _SLOW_EVERY_S:
+            return
+        self._slow_s = now.mono_s
+        query = self._reader.query
+        self._quarantined = int(query("SELECT count(*) AS held FROM quarantine WHERE state = 'held'")[0]["held"])
+        self._last_events = {it.source: it.last_ms for it in devices.last_events(query)}
+        self._counted_ever = footfall.counted_ever(query)
+
+    def _storage(self, states: Sequence[StreamState]) -> StorageFacts:
+        path = self._reader.path
+        sizes = self._reader.query(
+            "SELECT page_count * page_size AS file, freelist_count * page_size AS free "
+            "FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
+        )[0]
+        try:
+            wal_bytes = path.with_name(path.name + "-wal").stat().st_size
+        except OSError:
+            wal_bytes = 0
+        return StorageFacts(
+            quota_bytes=self._gateway.settings.storage.max_mib << 20,
+            file_bytes=int(sizes["file"]),
+            free_pages_bytes=int(sizes["free"]),
+            wal_bytes=wal_bytes,
+            disk_free_bytes=shutil.disk_usage(path.parent).free,
+            kept=sum(state.accepted - state.oldest + 1 for state in states if state.oldest),
+            refuse_share=min(REFUSE_ABOVE.values()),
+        )
+
+    def _rate(self, now: Instant, states: Sequence[StreamState]) -> Rate | None:
+        total = sum(state.accepted for state in states)
+        samples = self._samples
+        if not samples or now.mono_s - samples[-1][0] >= _RATE_EVERY_S:
+            samples.append((now.mono_s, total))
+        while now.mono_s - samples[0][0] > _RATE_WINDOW_S:
+            samples.popleft()
+        begun_s, begun = samples[0]
+        return Rate(total - begun, now.mono_s - begun_s) if now.mono_s > begun_s else None
+
+    def _read_models(self, states: Sequence[StreamState]) -> tuple[ReadModel, ...]:
+        heads = {state.stream: state.accepted for state in states}
+        behind: dict[str, int] = {}
+        for row in self._reader.query("SELECT name, stream, position FROM cursor WHERE name GLOB 'projection:*'"):
+            name = str(row["name"]).partition(":")[2]
+            behind[name] = behind.get(name, 0) + max(0, heads.get(row["stream"], 0) - row["position"])
+        return tuple(ReadModel(name, count) for name, count in sorted(behind.items()))
+
+    def _day(self, now: Instant) -> DayFacts:
+        settings, query = self._gateway.settings, self._reader.query
+        now_ms = int(now.wall_s * 1000)
+        day = self._time.day(now_ms)
+        tills = {plan.name for plan in self._gateway.plans if _sells(plan)}
+        live = {it.name for it in self._gateway.board.reports(now) if it.condition in ("live", "stale")}
+        lines = tuple(footfall.lines_of(query, day))
+        return DayFacts(
+            day=day,
+            now_ms=now_ms,
+            currency=settings.gateway.currency,
+            lines=lines,
+            people_hours=tuple(footfall.hours_of(query, day)) if lines else (),
+            sales_hours=tuple(sales.hours_of(query, day)),
+            coupons=coupons.day_of(query, day),
+            feedback=tuple(feedback.day_of(query, day)),
+            counter_set_up=self._counted_ever or any(camera.enabled for camera in settings.cameras),
+            tills=len(tills),
+            tills_live=len(tills & live),
+        )
+
+    def _events(self, states: Sequence[StreamState]) -> tuple[EventLine, ...]:
+        """The newest of every stream, so that a flood of one does not hide another; read again only when there are."""
+        lines: list[EventLine] = []
+        for state in states:
+            seen, told = self._shown.get(state.stream, (-1, []))
+            if seen != state.accepted:
+                newest = self.newest(state.stream, _LOOKED_THROUGH)
+                told = [line for event in newest if (line := line_of(event)) is not None][: SHOWN[state.stream]]
+                self._shown[state.stream] = state.accepted, told
+            lines += told
+        return tuple(sorted(lines, key=lambda line: -line.at_ms))
+
+
+def _sells(plan: Plan) -> bool:
+    driver = getattr(plan, "driver", None)
+    return bool(getattr(driver, "sales", False))
+
+
+assert set(SHOWN) == set(STREAMS)

@@ -1,0 +1,222 @@
+"""The addresses of the page and what each answers. Knows HTTP; what it tells comes from a `Desk`.
+
+`/` `/devices` `/sync`  pages, complete without JavaScript      `/live?page=…`  their parts again, as they change (SSE)
+`/api/status`           the `Snapshot` as JSON                  `/api/status/schema`  its JSON Schema
+`/api/events?stream=&limit=`  newest events, on loopback only   `/healthz`, `/metrics`  for machines
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Protocol
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from gateway.errors import StorefrontError
+from gateway.event import STREAMS, Stream
+from gateway.status.language import LANGUAGES, choose
+from gateway.status.page import HERE, PAGES
+from gateway.status.snapshot import Snapshot, not_healthy
+from gateway.status.verdict import Trouble, troubles
+
+COOKIE = "storefront_language"
+VIEWERS = 40  # at most; a page beyond that still reloads by itself
+LIVE_EVERY_S = 0.5
+_STILL_THERE_S = 15.0
+_EVENTS = 100
+_EVENTS_MOST = 500
+_PERSONAL = frozenset({"shopper", "loyalty", "operator", "day_key", "text", "consentref"})
+
+_encode = msgspec.json.Encoder(decimal_format="string").encode
+
+
+class Status(msgspec.Struct, frozen=True):
+    """What `/api/status` gives: the snapshot, and what needs a hand."""
+
+    status: Snapshot
+    troubles: list[Trouble]
+
+
+class Desk(Protocol):
+    """Who answers: on the loop's thread, in bounded time."""
+
+    stopping: asyncio.Event
+
+    async def snapshot(self) -> Snapshot:
+        """The present state, at most half a second old."""
+        ...
+
+    async def page(self, name: str, language: str) -> bytes:
+        """A page, rendered."""
+        ...
+
+    async def parts(self, name: str, language: str) -> dict[str, str]:
+        """A page's parts, rendered."""
+        ...
+
+    async def events(self, stream: Stream, limit: int) -> list[bytes]:
+        """The newest events' bytes, newest first."""
+        ...
+
+    async def metrics(self) -> tuple[bytes, str]:
+        """The metrics' text and its content type."""
+        ...
+
+
+class Busy(StorefrontError):
+    """Too many questions wait already."""
+
+
+def application(desk: Desk, default_language: str) -> Starlette:
+    """The whole site."""
+    return Starlette(
+        routes=[
+            *(Route("/" if name == "today" else f"/{name}", _page(desk, name, default_language)) for name in PAGES),
+            Route("/live", _live(desk, default_language)),
+            Route("/api/status", _status(desk)),
+            Route("/api/status/schema", _schema),
+            Route("/api/events", _events(desk)),
+            Route("/healthz", _healthz(desk)),
+            Route("/metrics", _metrics(desk)),
+            Mount("/static", StaticFiles(directory=HERE / "static", follow_symlink=False)),
+        ],
+        exception_handlers={StorefrontError: _sorry},
+    )
+
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def _page(desk: Desk, name: str, default: str) -> Endpoint:
+    async def page(request: Request) -> Response:
+        wanted = request.query_params.get("lang", "")
+        if wanted in LANGUAGES:
+            kept = RedirectResponse(request.url.path if request.url.path in _PATHS else "/", 303)
+            kept.set_cookie(COOKIE, wanted, max_age=31_536_000, httponly=True, samesite="lax")
+            return kept
+        html = await desk.page(name, _language(request, default))
+        return Response(html, media_type="text/html", headers={"vary": "Accept-Language, Cookie"})
+
+    return page
+
+
+_PATHS = {"/", *(f"/{name}" for name in PAGES)}
+
+
+def _live(desk: Desk, default: str) -> Endpoint:
+    viewers = 0
+
+    async def live(request: Request) -> Response:
+        name = request.query_params.get("page", "today")
+        if name not in PAGES:
+            return PlainTextResponse("no such page\n", 404)
+        if viewers >= VIEWERS:
+            return PlainTextResponse("too many viewers\n", 503, headers={"retry-after": "30"})
+        return StreamingResponse(changes(name, _language(request, default)), media_type="text/event-stream")
+
+    async def changes(name: str, language: str) -> AsyncIterator[bytes]:
+        nonlocal viewers
+        viewers += 1
+        try:
+            shown: dict[str, str] = {}
+            quiet_s = 0.0
+            yield b"retry: 3000\n\n"
+            while not desk.stopping.is_set():
+                try:
+                    parts = await desk.parts(name, language)
+                except StorefrontError:
+                    parts = {}  # the reader sees that nothing comes; the next look may succeed
+                changed = {part: html for part, html in parts.items() if shown.get(part) != html}
+                shown.update(changed)
+                quiet_s = 0.0 if changed else quiet_s + LIVE_EVERY_S
+                if changed:
+                    yield b"data: " + _encode(changed) + b"\n\n"
+                elif quiet_s >= _STILL_THERE_S:
+                    quiet_s = 0.0
+                    yield b": still there\n\n"
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(desk.stopping.wait(), LIVE_EVERY_S)
+        finally:
+            viewers -= 1
+
+    return live
+
+
+def _status(desk: Desk) -> Endpoint:
+    async def status(request: Request) -> Response:
+        snapshot = await desk.snapshot()
+        return Response(_encode(Status(snapshot, troubles(snapshot))), media_type="application/json")
+
+    return status
+
+
+async def _schema(request: Request) -> Response:
+    return Response(_encode(msgspec.json.schema(Status)), media_type="application/schema+json")
+
+
+def _events(desk: Desk) -> Endpoint:
+    async def events(request: Request) -> Response:
+        if not _from_here(request):
+            return PlainTextResponse("whole events are told on this machine only\n", 403)
+        wanted = request.query_params.get("stream", "")
+        limit = request.query_params.get("limit", str(_EVENTS))
+        streams: list[Stream] = [stream for stream in STREAMS if wanted in ("", stream)]
+        if not streams or not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= _EVENTS_MOST):
+            return PlainTextResponse(f"stream: {', '.join(STREAMS)}; limit: 1 to {_EVENTS_MOST}\n", 400)
+        found = [msgspec.json.decode(event) for stream in streams for event in await desk.events(stream, int(limit))]
+        found.sort(key=lambda event: str(event.get("recordedtime")), reverse=True)
+        return Response(
+            _encode([without_persons(event) for event in found[: int(limit)]]), media_type="application/json"
+        )
+
+    return events
+
+
+def _healthz(desk: Desk) -> Endpoint:
+    async def healthz(request: Request) -> Response:
+        reasons = not_healthy(await desk.snapshot())
+        body = _encode({"ok": not reasons, "reasons": reasons})
+        return Response(body, 503 if reasons else 200, media_type="application/json")
+
+    return healthz
+
+
+def _metrics(desk: Desk) -> Endpoint:
+    async def metrics(request: Request) -> Response:
+        text, content_type = await desk.metrics()
+        return Response(text, headers={"content-type": content_type})
+
+    return metrics
+
+
+def without_persons(value: Any) -> Any:
+    """An event's JSON without the fields that stand for a person or may hold one's words."""
+    if isinstance(value, dict):
+        return {name: without_persons(inner) for name, inner in value.items() if name not in _PERSONAL}
+    if isinstance(value, list):
+        return [without_persons(inner) for inner in value]
+    return value
+
+
+async def _sorry(request: Request, error: Exception) -> Response:
+    assert isinstance(error, StorefrontError)
+    return PlainTextResponse(f"{error.reason}\n{error.hint}\n", 503, headers={"retry-after": "2"})
+
+
+def _language(request: Request, default: str) -> str:
+    return choose(request.cookies.get(COOKIE, ""), request.headers.get("accept-language", ""), default)
+
+
+def _from_here(request: Request) -> bool:
+    try:
+        return request.client is not None and ipaddress.ip_address(request.client.host).is_loopback
+    except ValueError:
+        return False

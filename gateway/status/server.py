@@ -1,0 +1,247 @@
+"""The worker behind the page: an HTTP server on a thread of its own, and the desk that answers it.
+
+Two threads, one direction each: the server's loop takes requests and waits; this worker's thread looks at the gateway,
+renders, and hands the answer back. So the journal is read by one thread only and a slow visitor holds up nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import uvicorn
+
+from gateway.errors import Unavailable
+from gateway.event import Stream
+from gateway.status.guard import Guard
+from gateway.status.observer import Gateway, Observer
+from gateway.status.page import Page
+from gateway.status.routes import Busy, application
+from gateway.status.snapshot import Snapshot, snapshot
+
+__all__ = ["Gateway", "StatusServer"]
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+FRESH_S = 0.45  # a snapshot this old is made anew
+_QUESTIONS = 128
+_CONNECTIONS = 100
+_ANSWER_S = 10.0
+_WAIT_S = 0.25
+_CLOSE_S = 1.0
+
+
+class StatusServer:
+    """Worker: `open` binds and serves, each `step` answers what was asked, `close` ends it within a second."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        """Store.
+
+        Args:
+            gateway: what the page looks at.
+        """
+        self._gateway = gateway
+        self._settings = gateway.settings.page
+        self._desk = _Desk(Observer(gateway), Page(gateway.settings.gateway.time_zone))
+        self._socket: socket.socket | None = None
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on; 0 while closed. Differs from the configured one when that is 0."""
+        return 0 if self._socket is None else int(self._socket.getsockname()[1])
+
+    def open(self) -> None:
+        """Bind the port and serve.
+
+        Raises:
+            Unavailable: the port is taken or the address is not this machine's.
+        """
+        host, port = self._settings.host, self._settings.port
+        self._socket = _listen(host, port)
+        app = Guard(application(self._desk, self._gateway.settings.gateway.language), host)
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                app, loop="asyncio", http="h11", ws="none", lifespan="off", log_config=None, access_log=False,
+                server_header=False, proxy_headers=False, limit_concurrency=_CONNECTIONS, timeout_keep_alive=5,
+                timeout_graceful_shutdown=1, h11_max_incomplete_event_size=16_384, backlog=64,
+            )
+        )  # fmt: skip
+        self._thread = threading.Thread(target=self._serve, name="page-http", daemon=True)
+        self._thread.start()
+        log.info("page=open address=http://%s:%d", host, self.port)
+
+    def step(self, stop: threading.Event) -> None:
+        """Answer what was asked within a quarter of a second.
+
+        Raises:
+            Unavailable: the server has ended.
+        """
+        if self._thread is not None and not self._thread.is_alive():
+            raise Unavailable("serve page", self._settings.host, "the HTTP server has ended", "see the log")
+        self._desk.answer(_WAIT_S)
+
+    def close(self) -> None:
+        """End the server, then release what it looked at."""
+        deadline_s = time.monotonic() + _CLOSE_S
+        self._desk.stop()
+        if self._server is not None:
+            self._server.should_exit = True
+        if self._thread is not None:
+            self._thread.join(max(0.0, deadline_s - 0.3 - time.monotonic()))
+            if self._thread.is_alive() and self._server is not None:
+                self._server.force_exit = True
+                self._thread.join(max(0.1, deadline_s - time.monotonic()))
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        self._desk.close()
+
+    def _serve(self) -> None:
+        assert self._server is not None and self._socket is not None
+        with asyncio.Runner() as runner:
+            runner.run(self._desk.serve(self._server, self._socket))
+
+
+class _Desk:
+    """Questions from the loop's thread, answers from the worker's."""
+
+    def __init__(self, observer: Observer, page: Page) -> None:
+        self._observer = observer
+        self._page = page
+        self._questions: queue.Queue[tuple[Callable[[], Any], Future[Any]]] = queue.Queue(_QUESTIONS)
+        self._snapshot: Snapshot | None = None
+        self._looked_s = 0.0
+        self._rendered: dict[tuple[str, str], dict[str, str]] = {}
+        self._exposition: Callable[[Snapshot], tuple[bytes, str]] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopped = threading.Event()
+        self.stopping = asyncio.Event()
+
+    # -- on the loop's thread
+
+    async def serve(self, server: uvicorn.Server, listening: socket.socket) -> None:
+        """Serve until the server is told to exit."""
+        self._loop = asyncio.get_running_loop()
+        if self._stopped.is_set():
+            return
+        await server.serve(sockets=[listening])
+
+    async def snapshot(self) -> Snapshot:
+        """The present state."""
+        return await self._ask(self._look)
+
+    async def page(self, name: str, language: str) -> bytes:
+        """A page, rendered."""
+        return await self._ask(lambda: self._page.page(name, self._look(), language).encode())
+
+    async def parts(self, name: str, language: str) -> dict[str, str]:
+        """A page's parts; the same for everyone who looks at the same moment."""
+        return await self._ask(lambda: self._parts(name, language))
+
+    async def events(self, stream: Stream, limit: int) -> list[bytes]:
+        """The newest events."""
+        return await self._ask(lambda: [event.json for event in self._observer.newest(stream, limit)])
+
+    async def metrics(self) -> tuple[bytes, str]:
+        """The metrics' text."""
+        return await self._ask(self._metrics)
+
+    async def _ask(self, work: Callable[[], T]) -> T:
+        answer: Future[T] = Future()
+        try:
+            self._questions.put_nowait((work, answer))
+        except queue.Full:
+            raise Busy("answer", "page", "too many people look at once", "try again in a moment") from None
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(answer), _ANSWER_S)
+        except TimeoutError:
+            raise Busy("answer", "page", "the gateway is too busy to answer", "try again in a moment") from None
+        except asyncio.CancelledError:
+            answer.cancel()
+            raise
+
+    # -- on the worker's thread
+
+    def answer(self, timeout_s: float) -> None:
+        """Wait for a question and answer it and all that wait behind it."""
+        with contextlib.suppress(queue.Empty):
+            self._answer(*self._questions.get(timeout=timeout_s))
+            for _ in range(_QUESTIONS):
+                self._answer(*self._questions.get_nowait())
+
+    def stop(self) -> None:
+        """Let the streams end; nothing is answered any more."""
+        self._stopped.set()
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has closed already
+                self._loop.call_soon_threadsafe(self.stopping.set)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._questions.get_nowait()[1].cancel()
+
+    def close(self) -> None:
+        """Release the journal."""
+        self._observer.close()
+
+    def _answer(self, work: Callable[[], Any], answer: Future[Any]) -> None:
+        if not answer.set_running_or_notify_cancel():
+            return
+        try:
+            answer.set_result(work())
+        except Exception as error:  # noqa: BLE001 - raised again where the request is answered
+            answer.set_exception(error)
+
+    def _look(self) -> Snapshot:
+        now_s = time.monotonic()
+        if self._snapshot is None or now_s - self._looked_s >= FRESH_S:
+            self._snapshot = snapshot(self._observer.observe())
+            self._looked_s = now_s
+            self._rendered.clear()
+        return self._snapshot
+
+    def _parts(self, name: str, language: str) -> dict[str, str]:
+        seen = self._look()
+        key = name, language
+        if key not in self._rendered:
+            self._rendered[key] = self._page.parts(name, seen, language)
+        return self._rendered[key]
+
+    def _metrics(self) -> tuple[bytes, str]:
+        if self._exposition is None:  # imported when first asked for: most gateways are never scraped
+            from gateway.status.metrics import exposition
+
+            self._exposition = exposition
+        return self._exposition(self._look())
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+        listening = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise Unavailable(
+            "open page", f"{host}:{port}", str(error), "set page.host to an address of this machine"
+        ) from error
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(64)
+    except OSError as error:
+        listening.close()
+        raise Unavailable(
+            "open page", f"{host}:{port}", error.strerror or str(error),
+            "another program uses this port: end it, or set page.port to another one",
+        ) from error  # fmt: skip
+    return listening

@@ -1,0 +1,169 @@
+"""What needs a hand, and what to do: troubles in the order in which a person should look at them.
+
+One trouble a cause: a broker that is away is one trouble, not one for each device behind it. A trouble is a key with
+parameters, so every language can say it (`words.py`); `detail` is the part's own technical text. Pure.
+
+Names of parameters carry their unit (`_s`, `_share`), by which they are written out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import msgspec
+
+from gateway.status.snapshot import Device, Snapshot, Worker
+
+Severity = Literal["critical", "warning", "notice"]
+_ORDER: tuple[Severity, ...] = ("critical", "warning", "notice")
+
+_PATIENCE_S = 90.0  # after the start, before a device that was never heard is a trouble
+_BUFFER_CRITICAL_H = 4.0
+_BUFFER_WARNING_H = 24.0
+_UNSENT_S = 3600.0
+_WAL_BYTES = 32 << 20
+_BEHIND = 20_000
+
+
+class Trouble(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that needs a hand. `since_s`: how long already, null when not known."""
+
+    severity: Severity
+    key: str
+    parameters: dict[str, str | int | float] = {}
+    detail: str = ""
+    since_s: float | None = None
+
+
+def troubles(snapshot: Snapshot) -> list[Trouble]:
+    """Everything that needs a hand, the worst first; [] when all is well."""
+    found = [
+        *_journal(snapshot), *_workers(snapshot), *_devices(snapshot), *_delivery(snapshot), *_clock(snapshot),
+        *_housekeeping(snapshot),
+    ]  # fmt: skip
+    return sorted(found, key=lambda trouble: _ORDER.index(trouble.severity))
+
+
+def _journal(snapshot: Snapshot) -> Iterator[Trouble]:
+    lines = snapshot.delivery.streams
+    if lines is None:
+        if snapshot.system.uptime_s > _PATIENCE_S:
+            yield Trouble(severity="critical", key="journal_closed")
+        return
+    for line in lines:
+        if not line.balanced:
+            yield Trouble(severity="critical", key="unbalanced", parameters={"stream": line.stream})
+    refused = [line.stream for line in lines if not line.admitted]
+    if "transactions" in refused:
+        yield Trouble(severity="critical", key="journal_full")
+    elif refused:
+        yield Trouble(severity="critical", key="journal_filling", parameters={"streams": ", ".join(refused)})
+
+
+def _workers(snapshot: Snapshot) -> Iterator[Trouble]:
+    served = {device.worker for device in snapshot.devices}
+    for worker in snapshot.workers:
+        if worker.stuck:
+            yield Trouble(severity="critical", key="stuck", parameters={"worker": worker.name}, since_s=worker.since_s)
+        elif worker.state == "failed" and not worker.name.startswith("line-"):
+            yield Trouble(
+                severity="warning", key="failed", parameters={"worker": worker.name}, detail=_detail(worker),
+                since_s=worker.since_s,
+            )  # fmt: skip
+        elif worker.state == "waiting" and worker.name not in served:
+            yield Trouble(
+                severity="warning", key="waiting", parameters={"worker": worker.name}, detail=_detail(worker),
+                since_s=worker.since_s,
+            )  # fmt: skip
+
+
+def _devices(snapshot: Snapshot) -> Iterator[Trouble]:
+    behind: dict[str, list[Device]] = {}
+    for device in snapshot.devices:
+        behind.setdefault(device.worker, []).append(device)
+    waiting = {worker.name: worker for worker in snapshot.workers if worker.state == "waiting"}
+    for name, devices in behind.items():
+        cause = _common_cause(devices, waiting.get(name))
+        if cause is not None:
+            yield cause
+            continue
+        for device in devices:
+            if (trouble := _device(device, snapshot)) is not None:
+                yield trouble
+
+
+def _common_cause(devices: list[Device], worker: Worker | None) -> Trouble | None:
+    """The broker session that all of them share is down."""
+    if not devices[0].worker.startswith("mqtt-"):
+        return None
+    if worker is not None:
+        detail, since_s = _detail(worker), worker.since_s
+    elif (
+        len(devices) > 1 and all(it.condition == "faulted" for it in devices) and len({i.reason for i in devices}) == 1
+    ):
+        detail, since_s = f"{devices[0].reason} — {devices[0].hint}", devices[0].since_s or 0.0
+    else:
+        return None
+    return Trouble(
+        severity="warning", key="broker_away", detail=detail, since_s=since_s,
+        parameters={"devices": ", ".join(device.name for device in devices[:6]) + (" …" if len(devices) > 6 else "")},
+    )  # fmt: skip
+
+
+def _device(device: Device, snapshot: Snapshot) -> Trouble | None:
+    where = {"device": device.name, "zone": device.zone or device.driver}
+    if device.condition == "faulted":
+        return Trouble(
+            severity="warning", key="till_faulted" if device.sales else "faulted", parameters=dict(where),
+            detail=" — ".join(filter(None, (device.reason, device.hint))), since_s=device.since_s,
+        )  # fmt: skip
+    if device.condition == "stale":
+        return Trouble(
+            severity="warning", key="till_stale" if device.sales else "stale",
+            parameters={**where, "heard_s": device.heard_s or 0.0}, since_s=device.heard_s,
+        )  # fmt: skip
+    if device.condition == "never_seen" and snapshot.system.uptime_s > _PATIENCE_S:
+        return Trouble(severity="warning", key="never_seen", parameters=dict(where))
+    return None
+
+
+def _delivery(snapshot: Snapshot) -> Iterator[Trouble]:
+    delivery = snapshot.delivery
+    hours = delivery.buffer.hours_left
+    if hours is not None and hours < _BUFFER_WARNING_H:
+        yield Trouble(
+            severity="critical" if hours < _BUFFER_CRITICAL_H else "warning", key="buffer_short",
+            parameters={"left_s": hours * 3600},
+        )  # fmt: skip
+    total = delivery.total
+    if delivery.platform and total is not None and (total.oldest_waiting_s or 0.0) > _UNSENT_S:
+        yield Trouble(
+            severity="warning", key="not_delivering", since_s=total.oldest_waiting_s,
+            parameters={"waiting": total.waiting, "oldest_s": total.oldest_waiting_s or 0.0},
+        )  # fmt: skip
+    if delivery.quarantine_held:
+        yield Trouble(severity="notice", key="quarantined", parameters={"messages": delivery.quarantine_held})
+    if snapshot.intake.dropped:
+        yield Trouble(severity="notice", key="dropped", parameters={"events": snapshot.intake.dropped})
+
+
+def _clock(snapshot: Snapshot) -> Iterator[Trouble]:
+    if snapshot.system.clock == "stepped":
+        yield Trouble(severity="notice", key="clock_stepped")
+    elif snapshot.system.clock == "unsynced":
+        yield Trouble(severity="notice", key="clock_unsynced")
+
+
+def _housekeeping(snapshot: Snapshot) -> Iterator[Trouble]:
+    if (snapshot.system.wal_bytes or 0) > _WAL_BYTES:
+        yield Trouble(severity="notice", key="wal_long", parameters={"wal_bytes": snapshot.system.wal_bytes or 0})
+    behind = max((model.behind for model in snapshot.read_models or ()), default=0)
+    if behind > _BEHIND:
+        yield Trouble(severity="notice", key="catching_up", parameters={"events": behind})
+    if snapshot.identity.page_open:
+        yield Trouble(severity="notice", key="page_open")
+
+
+def _detail(worker: Worker) -> str:
+    return " — ".join(filter(None, (worker.reason, worker.hint)))

@@ -1,0 +1,231 @@
+"""The messages behind the keys: what the page says of a trouble, a reason, a condition or an event, in English.
+
+The English text is the message id of the catalogues in `locale/`. Parameters are named with their unit. Knows no
+language but the source's.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+def _(message: str) -> str:
+    """Marks a message for the catalogues."""
+    return message
+
+
+class Advice(msgspec.Struct, frozen=True):
+    """What is wrong, and what to do."""
+
+    title: str
+    todo: str
+
+
+TROUBLES: dict[str, Advice] = {
+    "journal_closed": Advice(
+        _("The journal is not open: nothing is being kept"),
+        _("Run `storefront doctor` on the box; it says what is in the way."),
+    ),
+    "journal_full": Advice(
+        _("The storage is full: not even sales are taken"),
+        _("Free space on the disk or raise storage.max_mib now. Devices that can hold their data will send it again."),
+    ),
+    "journal_filling": Advice(
+        _("The storage is nearly full: %(streams)s are refused, sales are still kept"),
+        _("Free space on the disk, raise storage.max_mib, or bring the platform back so that the backlog can leave."),
+    ),
+    "unbalanced": Advice(
+        _("The counts of %(stream)s do not add up"),
+        _("Run `storefront journal verify` and report what it says."),
+    ),
+    "stuck": Advice(
+        _("A part of the gateway hangs: %(worker)s"),
+        _("It is restarted by itself. If this stays for more than two minutes, restart the box."),
+    ),
+    "failed": Advice(
+        _("A part of the gateway fails again and again: %(worker)s"),
+        _("Look at the detail below; it often names the setting to change. It is tried again every half minute."),
+    ),
+    "waiting": Advice(
+        _("A part of the gateway waits for something outside: %(worker)s"),
+        _("It goes on by itself as soon as that is back."),
+    ),
+    "broker_away": Advice(
+        _("No connection to the message broker: nothing is heard of %(devices)s"),
+        _("Check that the broker runs and the network cable is in. Devices send again what was not confirmed."),
+    ),
+    "faulted": Advice(
+        _("%(device)s (%(zone)s) does not work"),
+        _("Check its plug and cable, then its power. It is picked up within seconds once it is back."),
+    ),
+    "till_faulted": Advice(
+        _("Till %(device)s (%(zone)s) is not connected: its sales are missing here"),
+        _("Check its cable and whether its program runs. You can go on selling."),
+    ),
+    "stale": Advice(
+        _("%(device)s (%(zone)s) has been silent for %(heard_s)s"),
+        _("See whether it has power and its light is on. If it is only quiet because nobody is here, all is well."),
+    ),
+    "till_stale": Advice(
+        _("Till %(device)s (%(zone)s) has been silent for %(heard_s)s"),
+        _("If there were sales since, check its cable and whether its program runs."),
+    ),
+    "never_seen": Advice(
+        _("%(device)s (%(zone)s) has never been heard"),
+        _("Check that it is switched on and connected, and that its address or topic in the configuration is right."),
+    ),
+    "buffer_short": Advice(
+        _("Room for only %(left_s)s more of events"),
+        _("Bring the connection to the platform back, or raise storage.max_mib."),
+    ),
+    "not_delivering": Advice(
+        _("Nothing has reached the platform for %(oldest_s)s; %(waiting)s events wait"),
+        _("Check the internet connection. Nothing is lost: everything is sent once it is back."),
+    ),
+    "quarantined": Advice(
+        _("Messages that could not be understood were set aside: %(messages)s"),
+        _("They are kept. `storefront quarantine list` shows them with the reason."),
+    ),
+    "dropped": Advice(
+        _("Readings lost before they could be kept, since the start: %(events)s"),
+        _("A device sends more than can be taken. Lower its rate or power; each loss is recorded."),
+    ),
+    "clock_stepped": Advice(
+        _("The clock was set to another time"),
+        _("Nothing to do: events keep their order. Hourly numbers around that moment may be shifted."),
+    ),
+    "clock_unsynced": Advice(
+        _("The clock is not set by the network"),
+        _("Let the box reach a time server, or times and days of events may be wrong."),
+    ),
+    "wal_long": Advice(
+        _("The journal's log has grown to %(wal_bytes)s"),
+        _("A program that reads the journal holds it open. Close it."),
+    ),
+    "catching_up": Advice(
+        _("Today's numbers are still being counted: %(events)s events to go"),
+        _("Nothing to do: they are complete in a few minutes."),
+    ),
+    "page_open": Advice(
+        _("This page can be seen from other devices in the network, without encryption"),
+        _("Set page.host to 127.0.0.1 unless the network is the staff's own."),
+    ),
+}
+
+REASONS: dict[str, str] = {
+    "not_set_up:people": _("No people counter is set up"),
+    "not_set_up:sales": _("No till is set up"),
+    "silent_today": _("The people counter has said nothing today"),
+    "counter_dark": _("The people counter was dark for %(dark_s)s"),
+    "till_dark": _("No till is connected now"),
+    "no_people": _("Nobody has come in yet"),
+    "no_sales": _("No sale yet"),
+}
+
+CONDITIONS: dict[str, str] = {
+    "live": _("live"),
+    "stale": _("silent"),
+    "never_seen": _("never seen"),
+    "faulted": _("faulted"),
+    "disabled": _("switched off"),
+}
+
+STREAMS: dict[str, str] = {
+    "transactions": _("Sales and services"),
+    "measurements": _("Measurements"),
+    "observations": _("Observations"),
+    "all": _("All"),
+}
+
+STATES: dict[str, str] = {
+    "starting": _("starting"),
+    "running": _("running"),
+    "waiting": _("waiting"),
+    "failed": _("failing"),
+    "stopped": _("stopped"),
+}
+
+BUFFER: dict[str, str] = {
+    "measuring": _("still measuring"),
+    "quiet": _("more than a year"),
+    "unknown": _("not known"),
+}
+
+EVENTS: dict[str, str] = {
+    "sale": _("Sale %(net_money)s"),
+    "return": _("Return %(net_money)s"),
+    "void": _("Sale voided"),
+    "basket": _("Basket: %(step)s"),
+    "coupon": _("Coupon %(step)s"),
+    "points": _("Loyalty points booked"),
+    "consent": _("Consent recorded"),
+    "feedback": _("Feedback: %(score)s"),
+    "interaction": _("Member or campaign code scanned"),
+    "alarm_raised": _("Alarm: %(what)s"),
+    "alarm_cleared": _("Alarm over: %(what)s"),
+    "footfall_in": _("People +%(people_in)s"),
+    "footfall_out": _("People −%(people_out)s"),
+    "footfall": _("People +%(people_in)s −%(people_out)s"),
+    "footfall_none": _("Nobody passed"),
+    "zone": _("%(visitors)s visitors in the zone"),
+    "queue": _("Queue: %(peak)s people at most"),
+    "stock": _("Stock counted: %(count)s"),
+    "shelf": _("Shelf changed by %(items)s"),
+    "visit": _("Visit ended"),
+    "device": _("%(device)s: %(condition)s"),
+    "loss": _("Loss declared: %(count)s"),
+    "rfid_arrived": _("Tag %(tag)s arrived"),
+    "rfid_moved": _("Tag %(tag)s moved"),
+    "rfid_departed": _("Tag %(tag)s left"),
+    "beacon_arrived": _("Beacon %(tag)s arrived"),
+    "beacon_departed": _("Beacon %(tag)s left"),
+    "scan": _("Scanned %(code)s"),
+    "scan_opaque": _("Code scanned"),
+    "weight": _("Weighed %(grams)s g"),
+    "opened": _("%(contact)s opened"),
+    "closed": _("%(contact)s closed"),
+    "button": _("Button %(button)s pressed"),
+    "sensor": _("%(quantity)s %(value)s %(unit)s"),
+    "card": _("Card read"),
+    "card_gone": _("Card taken away"),
+    "other": _("%(type)s"),
+}
+
+STEPS: dict[str, str] = {
+    "opened": _("opened"),
+    "item_added": _("item added"),
+    "item_removed": _("item removed"),
+    "payment_started": _("payment started"),
+    "paid": _("paid"),
+    "abandoned": _("abandoned"),
+    "reserved": _("reserved"),
+    "redeemed": _("redeemed"),
+    "released": _("released"),
+    "refused": _("refused"),
+}
+
+QUANTITIES: dict[str, str] = {
+    "temperature": _("Temperature"),
+    "humidity": _("Humidity"),
+    "illuminance": _("Light"),
+    "battery": _("Battery"),
+    "power": _("Power"),
+    "energy": _("Energy"),
+    "voltage": _("Voltage"),
+    "pressure": _("Pressure"),
+    "co2": _("CO₂"),
+}
+
+CLOCKS: dict[str, str] = {
+    "ntp": _("set by the network"),
+    "rtc": _("set by the box's own clock"),
+    "unsynced": _("not set"),
+    "stepped": _("was just set"),
+}
+
+UNDER_A_MINUTE = _("less than a minute")
+MINUTES = _("%(number)s min")
+HOURS = _("%(number)s h")
+DAYS = _("%(number)s days")
+JUST_NOW = _("just now")
+AGO = _("%(span_s)s ago")
