@@ -410,6 +410,9 @@ class Checker:
         for side in ("platform", "gateway"):
             if side not in self.children:
                 self.start(side)
+        deadline_s = time.monotonic() + 20
+        while not self.acknowledged and time.monotonic() < deadline_s:
+            self.pass_time(0.05)  # the journal's tables are there before the first kill
         for _ in range(kills):
             self.pass_time(self.dice.uniform(0.02, 0.3))
             side = self.dice.choice(("gateway", "platform"))
@@ -515,6 +518,7 @@ def main() -> int:
     arguments.add_argument(
         "--restore", action="store_true", help="put the journal's disk back to an earlier state once"
     )
+    arguments.add_argument("--portal", type=float, default=LOSS["garbage"], help="share of a captive portal's answers")
     chosen = arguments.parse_args()
     logging.disable(logging.CRITICAL)
     LOSS["garbage"] = chosen.portal
