@@ -184,7 +184,9 @@ class Inlet:
             lane = self._lanes[self._order[0]]
             self._order.rotate(-1)
             before = count
-            while lane.items and count - before < share and (everything or lane.items[0].stream in streams):
+            while lane.items and count < limit and count - before < share:
+                if not everything and lane.items[0].stream not in streams:
+                    break
                 item = lane.items.popleft()
                 weight = item.weight
                 lane.size -= weight

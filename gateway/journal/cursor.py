@@ -17,7 +17,7 @@ import msgspec
 from gateway.errors import Rejected
 from gateway.event import STREAMS, Stream
 from gateway.journal.loss import lost_between
-from gateway.journal.rows import events_after
+from gateway.journal.rows import damaged, events_after
 from gateway.journal.schema import head_of
 
 UPLINK = "uplink"
@@ -54,19 +54,19 @@ def ensure(
 ) -> None:
     """Make the cursor where it is missing, at the beginning; one that exists keeps its place and takes `required`."""
     for stream in streams:
-        row = connection.execute(
-            "SELECT position, required FROM cursor WHERE name = ? AND stream = ?", (name, stream)
-        ).fetchone()
-        if row is None:
-            _put(connection, name, stream, 0, required, now_ms)
-        elif bool(row[1]) != required:
-            _put(connection, name, stream, int(row[0]), required, now_ms)
+        stored = _stored(connection, name, stream)
+        if stored is None or stored[1] != required:
+            _put(connection, name, stream, stored[0] if stored else 0, required, now_ms)
 
 
 def position_of(connection: sqlite3.Connection, name: str, stream: Stream) -> int:
-    """Where the cursor stands; 0 for one that does not exist."""
-    row = connection.execute("SELECT position FROM cursor WHERE name = ? AND stream = ?", (name, stream)).fetchone()
-    return 0 if row is None else int(row[0])
+    """Where the cursor stands; 0 for one that does not exist.
+
+    Raises:
+        RowDamaged: the cursor is not what was written.
+    """
+    stored = _stored(connection, name, stream)
+    return 0 if stored is None else stored[0]
 
 
 def positions(connection: sqlite3.Connection, name: str | None = None) -> list[Cursor]:
@@ -89,16 +89,14 @@ def advance(connection: sqlite3.Connection, name: str, stream: Stream, position:
     """
     if name == UPLINK:
         return acknowledge(connection, stream, position, {}, now_ms=now_ms).position
-    row = connection.execute(
-        "SELECT position, required FROM cursor WHERE name = ? AND stream = ?", (name, stream)
-    ).fetchone()
-    if row is None:
+    stored = _stored(connection, name, stream)
+    if stored is None:
         raise Rejected("move cursor", f"{name} {stream}", "there is no such cursor", "make it with `ensure` first")
-    current = int(row[0])
+    current, required = stored
     if position <= current:
         return current
     _within_head(connection, name, stream, position)
-    _put(connection, name, stream, position, bool(row[1]), now_ms)
+    _put(connection, name, stream, position, required, now_ms)
     return position
 
 
@@ -183,6 +181,18 @@ def _within_head(connection: sqlite3.Connection, name: str, stream: Stream, posi
         raise Rejected("move cursor", f"{name} {stream}", "there is no such stream")
     if position > (head := head_of(connection, stream)):
         raise Rejected("move cursor", f"{name} {stream}", f"position {position} is beyond the newest event, {head}")
+
+
+def _stored(connection: sqlite3.Connection, name: str, stream: Stream) -> tuple[int, bool] | None:
+    """Position and whether it is required, checked; None when there is no such cursor."""
+    row = connection.execute(
+        "SELECT position, required, crc FROM cursor WHERE name = ? AND stream = ?", (name, stream)
+    ).fetchone()
+    if row is None:
+        return None
+    if row[2] != cursor_crc(name, stream, row[0], row[1]):
+        raise damaged(f"cursor {name}", stream, "its checksum is wrong")
+    return int(row[0]), bool(row[1])
 
 
 def _put(connection: sqlite3.Connection, name: str, stream: str, position: int, required: bool, now_ms: int) -> None:

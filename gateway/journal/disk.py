@@ -36,7 +36,7 @@ class Ballast:
     def __init__(self, path: Path, size_bytes: int) -> None:
         """`size_bytes`: 0 keeps no ballast."""
         self._path = path
-        self._size_bytes = size_bytes
+        self.size_bytes = size_bytes
         self.filled = False
 
     def fill(self) -> None:
@@ -45,16 +45,16 @@ class Ballast:
         Raises:
             OSError: the disk has no room for it, or is not writable.
         """
-        if self._size_bytes <= 0:
+        if self.size_bytes <= 0:
             self.filled = True
         if self.filled:
             return
-        if self._path.exists() and self._path.stat().st_size == self._size_bytes:
+        if self._path.exists() and self._path.stat().st_size == self.size_bytes:
             self.filled = True
             return
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            os.posix_fallocate(fd, 0, self._size_bytes)
+            os.posix_fallocate(fd, 0, self.size_bytes)
             self.filled = True
         finally:
             os.close(fd)
@@ -63,7 +63,7 @@ class Ballast:
 
     def release(self) -> bool:
         """Give the space back to the disk; False when there was nothing left to give."""
-        self.filled = self._size_bytes <= 0
+        self.filled = self.size_bytes <= 0
         if not self._path.exists():
             return False
         self._path.unlink()

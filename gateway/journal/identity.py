@@ -1,8 +1,8 @@
 """A copy of the journal's small facts (epochs, boots, dictionaries, where cursors stood) in a file of its own.
 
 With it a salvage can tell which number belonged to which epoch after the database's own tables are lost, so an event
-already delivered keeps its id, and can unpack every row. Rewritten whole and atomically at every start and when a
-dictionary is made; `heads` and `uplink` are as old as that, and serve as lower bounds.
+already delivered keeps its id, and can unpack every row. Rewritten whole and atomically at every start and stop and
+when a dictionary is made; `heads` and `uplink` are as old as that, and serve as lower bounds.
 """
 
 from __future__ import annotations

@@ -238,7 +238,7 @@ def _verify_stream(
         for position, boot, recorded_ms, dedupe, packed, crc in chunk or [(head + 1, 0, 0, b"", b"", 0)]:
             if position != last + 1:
                 first = int(connection.execute(f"SELECT coalesce(min(position), 0) FROM {stream}").fetchone()[0])  # noqa: S608
-                gone = max(last, first - 1)  # retention may have passed us
+                gone = min(max(last, first - 1), position - 1)  # retention may have passed us
                 known = lost_between(connection, stream, gone, position - 1)
                 explained += known
                 if unexplained := position - 1 - gone - known:

@@ -104,9 +104,9 @@ class RowDamaged(JournalError):
     """A row that is in the database cannot be trusted."""
 
 
-def damaged(stream: str, position: int, reason: str) -> RowDamaged:
+def damaged(table: str, row: object, reason: str) -> RowDamaged:
     """The error for a row that cannot be trusted."""
     return RowDamaged(
-        "read journal", f"{stream} {position}", reason,
+        "read journal", f"{table} {row}", reason,
         "restart the gateway: a damaged journal is set aside and salvaged at the start",
     )  # fmt: skip

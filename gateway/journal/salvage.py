@@ -119,7 +119,14 @@ def assess(path: Path) -> str | None:
 
     SQLite itself opens an emptied file, and quietly drops what follows a destroyed frame of its log; both would lose
     acknowledged events without a word. A note left by a reader that met damage leads to a full `verify`.
+
+    Raises:
+        JournalError: something that is not a file has its name, or another process moves it about.
     """
+    if path.exists() and not path.is_file():
+        raise JournalError(
+            "open journal", str(path), "it is not a file", "move it away, or say another storage.directory"
+        )
     with RawFile(path) as database, RawFile(path.with_name(path.name + "-wal")) as wal:
         if database.size == 0:
             if wal.size > 32 or (path.exists() and any(remains.identity_of(path).heads.values())):
@@ -189,6 +196,8 @@ def salvage(
             target.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         _sync(fresh)
         damaged.with_name(damaged.name + "-shm").unlink(missing_ok=True)
+        if wal.size == 0:  # not part of what was set aside: reading it has made an empty one
+            damaged.with_name(damaged.name + "-wal").unlink(missing_ok=True)
         fresh.replace(path)
         disk.sync_directory(path.parent)
         _note_path(path).unlink()
@@ -282,7 +291,7 @@ class _Work:
         above = sum(last - max(first, uplink + 1) + 1 for first, last in missing if last > uplink)
         acked, quarantined, expired = found.tallies.get(stream, (uplink, 0, 0))
         below = uplink - acked - quarantined - expired
-        if cursor is None or below < 0 or min(acked, quarantined, expired) < 0:
+        if below < 0 or (cursor is None and below) or min(acked, quarantined, expired) < 0:
             acked, quarantined, expired, below = uplink, 0, 0, 0
         target.execute(
             "UPDATE tally SET acked = ?, quarantined = ?, expired = ?, declared_lost = ? WHERE stream = ?",

@@ -161,7 +161,8 @@ class JournalWriter:
     def close(self) -> None:
         """Checkpoint and release; safe to call twice."""
         if self._connection is not None:
-            with contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(sqlite3.Error, JournalError):
+                identity.save(self.path, self._connection)
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         self._disconnect()
         self._unlock()
@@ -251,9 +252,10 @@ class JournalWriter:
         return tuple(stream for stream in STREAMS if share <= REFUSE_ABOVE[stream])
 
     def refill_ballast(self) -> bool:
-        """Try to lay the ballast down again after it was given up; True when it lies there."""
-        with contextlib.suppress(OSError):
-            self._ballast.fill()
+        """Lay the ballast down again after it was given up, once there is twice its room; True when it lies there."""
+        if not self._ballast.filled and self._free_bytes() >= 2 * self._ballast.size_bytes:
+            with contextlib.suppress(OSError):
+                self._ballast.fill()
         return self._ballast.filled
 
     def save_identity(self) -> None:
@@ -309,6 +311,9 @@ class JournalWriter:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
             if code == sqlite3.SQLITE_FULL:
                 freed = self._no_room() and self._ballast.release()
+                if self._connection is not None:
+                    with contextlib.suppress(sqlite3.Error):  # the log's own space can be used again
+                        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
                 raise JournalFull(
                     operation, str(self.path), "no room left on the disk or in the quota",
                     "the ballast was given up to go on; free space on the disk" if freed
@@ -405,11 +410,15 @@ class JournalWriter:
             "check that the directory exists, is on a writable disk and belongs to the gateway's user",
         )  # fmt: skip
 
-    def _no_room(self) -> bool:
-        with contextlib.suppress(OSError):
+    def _free_bytes(self) -> int:
+        try:
             disk = os.statvfs(self.path.parent)
-            return disk.f_bavail * disk.f_frsize < _ROOM_TO_OPEN_BYTES
-        return False
+        except OSError:
+            return 0
+        return disk.f_bavail * disk.f_frsize
+
+    def _no_room(self) -> bool:
+        return self._free_bytes() < _ROOM_TO_OPEN_BYTES
 
     def _disconnect(self) -> None:
         if self._connection is not None:

@@ -13,6 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from gateway.event import STREAMS, Draft, Stream
 from gateway.intake.inlet import Inlet, Item, Poison
 
+SALES: tuple[Stream, ...] = ("transactions",)
+
 
 def item(number: int = 0, stream: Stream = "observations", weight: int = 1) -> Item:
     return Item(tuple(Draft(stream, "store.test.v1", b'{"n":%d}' % number) for _ in range(weight)))
@@ -140,8 +142,8 @@ def test_streams_that_are_refused_stay_where_they_are() -> None:
     inlet.offer("rfid", item(1))
     inlet.offer("pos", item(2, "transactions"))
     inlet.offer("rfid", item(3))
-    assert numbers(inlet.take(10, 0, 0, ("transactions",))) == [2]
-    assert inlet.take(10, 0, 0, ("transactions",)) == []
+    assert numbers(inlet.take(10, 0, 0, SALES)) == [2]
+    assert inlet.take(10, 0, 0, SALES) == []
     assert numbers(inlet.take(10, 0, 0)) == [1, 3]
 
 
@@ -153,7 +155,7 @@ def test_an_admitted_item_wakes_a_restricted_take() -> None:
     timer = threading.Timer(0.02, lambda: inlet.offer("pos", item(77, "transactions")))
     timer.start()
     started = time.monotonic()
-    assert numbers(inlet.take(10, 0.0, 30, ("transactions",))) == [77]
+    assert numbers(inlet.take(10, 0.0, 30, SALES)) == [77]
     assert time.monotonic() - started < 10
     timer.join()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,7 @@ def test_a_repeat_is_acknowledged_too(loop: CommitLoop, inlet: Inlet, draft: Mak
     """A redelivered message gets its receipt although nothing is written."""
     told: list[int] = []
     for number in range(2):
-        inlet.offer("pos", Item((draft(1),), lambda number=number: told.append(number)))
+        inlet.offer("pos", Item((draft(1),), partial(told.append, number)))
         loop.step(NEVER)
     assert told == [0, 1]
     assert loop.counters.duplicates == 1
@@ -154,7 +155,7 @@ def test_what_finds_no_room_is_held_and_comes_in_when_there_is(
     number = 0
     while not loop.counters.full:
         drafts = tuple(draft(number + i, "transactions", 600) for i in range(8))
-        inlet.offer("pos", Item(drafts, lambda number=number: told.append(number)))
+        inlet.offer("pos", Item(drafts, partial(told.append, number)))
         number += 8
         loop.step(AT_ONCE)
     waiting = number // 8 - len(told)
@@ -218,7 +219,7 @@ def test_stopping_drains_the_inlet(path: Path, clock: FakeClock, inlet: Inlet, d
     loop.open()
     told: list[int] = []
     for number in range(700):
-        inlet.offer("rfid", Item((draft(number),), lambda number=number: told.append(number)))
+        inlet.offer("rfid", Item((draft(number),), partial(told.append, number)))
     work = loop.submit(lambda connection: 3)
     loop.close()
     assert told == list(range(700))

@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -149,7 +150,7 @@ def test_losses_that_follow_each_other_become_one_row(writer: JournalWriter, pat
     """Expiring five hundred at a time does not fill the table; another reason or a gap begins a new row."""
     for first, last, why in ((1, 500, "retention"), (501, 700, "retention"), (701, 710, "quota"), (720, 730, "quota")):
         declared = LossDeclared("observations", first, last, last - first + 1, why)
-        writer.transact(lambda c, declared=declared: loss.declare(c, declared, 1))
+        writer.transact(partial(loss.declare, loss=declared, now_ms=1))
     with JournalReader(path) as reader:
         rows = [tuple(row) for row in reader.query("SELECT first, last, count, reason FROM loss ORDER BY id")]
     assert rows == [(1, 700, 700, "retention"), (701, 710, 10, "quota"), (720, 730, 11, "quota")]

@@ -214,7 +214,7 @@ def test_two_daemons_on_one_journal(path: Path, clock: FakeClock) -> None:
     try:
         assert held.wait(30)
         second = JournalWriter(path, "gw01", clock, ballast_bytes=0)
-        with pytest.raises(JournalError, match="another gateway process.*stop it first"):
+        with pytest.raises(JournalError, match=r"another gateway process.*stop it first"):
             second.open()
     finally:
         let_go.set()
