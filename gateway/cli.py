@@ -159,3 +159,46 @@ def demo_gateway(config: Annotated[Path, typer.Argument()]) -> int:
     from gateway.commands import demo as command
 
     return command.inside(config)
+
+
+@quarantine_app.command("list")
+def quarantine_list(
+    config: Config = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, newest first.")] = 50,
+    held: Annotated[bool, typer.Option("--held", help="Only those not replayed yet.")] = False,
+    json: Json = False,
+) -> int:
+    """List messages in quarantine with the reason of each, without what they hold."""
+    from gateway.commands import quarantine
+
+    return quarantine.listing(config, limit=limit, held=held, as_json=json)
+
+
+@quarantine_app.command("show")
+def quarantine_show(
+    entry: Annotated[int, typer.Argument(metavar="ID", help="Number from `quarantine list`.")],
+    config: Config = None,
+    json: Json = False,
+) -> int:
+    """Print one message as it came. It may hold anything, also about persons."""
+    from gateway.commands import quarantine
+
+    return quarantine.show(config, entry, as_json=json)
+
+
+@quarantine_app.command("replay")
+def quarantine_replay(
+    ids: Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="Numbers from `quarantine list`.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every device message not replayed yet.")] = False,
+    config: Config = None,
+    json: Json = False,
+) -> int:
+    """Give messages to their device's driver again and keep what they become, exactly once.
+
+    The running gateway does it by its own configuration; when none runs, this command does it by --config.
+    """
+    if bool(ids) == everything:
+        raise typer.BadParameter("say which: one ID or more, or --all")
+    from gateway.commands import quarantine
+
+    return quarantine.replay(config, ids or [], everything=everything, as_json=json)
