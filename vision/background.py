@@ -68,6 +68,11 @@ class Background:
         self._kernel = np.ones((3, 3), np.uint8)
         self.person_height_px = 0.0
 
+    @property
+    def picture(self) -> Image:
+        """The background as it is now, (H, W, 3) uint8 BGR. Only when `ready`."""
+        return self._flat.copy()
+
     def learn(self, images: Sequence[Image]) -> None:
         """Start from what recurs in at most 41 of `images` (at least one), see `recurring`."""
         picked = [images[i] for i in np.unique(np.linspace(0, len(images) - 1, min(41, len(images))).astype(int))]

@@ -20,10 +20,12 @@ from vision.detector import Detector
 from vision.detector_motion import MotionDetector
 from vision.detector_person import PersonDetector, Runtime
 from vision.model import Anchor, Crossing, Direction, Frame, Line, Point, Visit, ZoneArea
+from vision.person_size import PersonSize
 from vision.pipeline import Pipeline, Scene, default_anchor
 from vision.preview import Preview
 from vision.truth import Score, read_truth, score
 from vision.video import VideoFile
+from vision.zone import occupancy
 
 DetectorName = Literal["motion", "person"]
 
@@ -113,7 +115,7 @@ def count(video: Path, options: CountOptions) -> tuple[CountResult, list[Crossin
         crossings += outcome.crossings
         visits += outcome.visits
         for zone in pipeline.zones:
-            peaks[zone.area.name] = zone.take()[0].peak_persons
+            peaks[zone.area.name] = occupancy(dict(zone.take().seconds)).peak_persons
         if not pipeline.frames:
             raise ConfigError("count", str(video), "no frame could be decoded", "is the file complete, and a video?")
         crossings.sort(key=lambda crossing: (crossing.frame, crossing.track))
@@ -122,14 +124,16 @@ def count(video: Path, options: CountOptions) -> tuple[CountResult, list[Crossin
         source.close()
 
 
-def build_detector(name: DetectorName, model: Path | None = None, runtime: Runtime = "auto") -> Detector:
+def build_detector(
+    name: DetectorName, model: Path | None = None, runtime: Runtime = "auto", size: PersonSize | None = None
+) -> Detector:
     """The detector called `name`.
 
     Raises:
         ConfigError: "person" without a usable model.
     """
     if name == "motion":
-        return MotionDetector()
+        return MotionDetector(size)
     if model is None:
         raise ConfigError("count", "detector person", "needs a model", "give --model FILE (an ONNX network)")
     return PersonDetector(model, runtime)

@@ -18,6 +18,7 @@ from vision.person_size import BlobSample, PersonSize, guessed, learned
 
 WORKING_WIDTH_PX = 384
 WARM_UP_S = 30.0
+RELEARN_S = 60.0
 MOST_SAMPLES = 600
 MOVING_SHARE = 0.12
 """Of a blob's pixels must change between two frames for its size to be learned from."""
@@ -48,8 +49,14 @@ class MotionDetector:
         self.size: PersonSize | None = self._calibrated
         self._samples: list[BlobSample] = []
         self._learn_at_s = 0.0
+        self._relearn_at_s = self.warm_up_s + RELEARN_S
         self._previous: Image | None = None
         self.mask: Image | None = None
+
+    @property
+    def empty_scene(self) -> Image | None:
+        """The learned background, (H, W, 3) uint8 BGR, with nobody in it; None before the first frame."""
+        return self._background.picture if self._background.ready else None
 
     def warm_up(self, frames: Sequence[Frame]) -> None:
         """Learn background and person size from the first frames, which need not be empty."""
@@ -84,9 +91,11 @@ class MotionDetector:
             self._background.person_height_px = self.size.height_px(height)
         if self._calibrated is None and frame.time_s >= self._learn_at_s:
             self._learn_at_s = frame.time_s + (0.2 if self.size is None else 1.0)
+            relearn = self.size is None or frame.time_s >= self._relearn_at_s
             if self._previous is not None and self._previous.shape == image.shape:
                 self._sample(mask, _changed(image, self._previous))
-            if self.size is None or not self.size.learned or len(self._samples) % 50 == 0:
+            if relearn:
+                self._relearn_at_s = frame.time_s + RELEARN_S
                 self.size = learned(self._samples, height) or self.size
         self._previous = image
         return persons_in(mask, self.size or guessed(width, height), expected)

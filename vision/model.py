@@ -133,6 +133,34 @@ class Visit(msgspec.Struct, frozen=True, gc=False):
         return self.left_s - self.entered_s
 
 
+class ZoneShare(msgspec.Struct, frozen=True):
+    """One zone over a short span: (persons inside, seconds) pairs, and the ids of the different tracks."""
+
+    zone: str
+    seconds: tuple[tuple[int, float], ...]
+    visitors: tuple[int, ...]
+
+
+class Slice(msgspec.Struct, frozen=True, tag="slice"):
+    """What one camera saw in a span that never crosses an interval's edge; stream time is monotonic seconds.
+
+    Attributes:
+        start_s, end_s: capture time of the first and last frame of the span.
+        covered_s: seconds of it with frames. frames: processed frames.
+        crossings, visits: what became certain now; they may date from earlier spans.
+        heat_s: person-seconds per cell, row-major; empty without a heat map.
+    """
+
+    start_s: float
+    end_s: float
+    covered_s: float
+    frames: int
+    crossings: tuple[Crossing, ...] = ()
+    visits: tuple[Visit, ...] = ()
+    zones: tuple[ZoneShare, ...] = ()
+    heat_s: tuple[float, ...] = ()
+
+
 class Quality(msgspec.Struct, frozen=True):
     """How much was seen: processed frames, frames a second, the share of the interval with frames (0–1), by what."""
 

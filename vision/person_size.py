@@ -121,12 +121,12 @@ def _lowest_mode(values: NDArray[np.float64]) -> float:
     grid = np.linspace(values.min() - 0.3, values.max() + 0.3, 80)
     density = np.exp(-(((grid[:, None] - values[None, :]) / 0.13) ** 2) / 2).sum(axis=1)
     # Blobs much smaller than the bulk of the moving area are fragments, however many they are.
-    floor = _weighted_quantile(values, np.exp(values), 0.5) - 0.9
+    bulk = _weighted_quantile(values, np.exp(values), 0.5)
+    grid, density = grid[grid > bulk - 0.9], density[grid > bulk - 0.9]
     for index in range(1, len(grid) - 1):
-        peak = density[index] >= density[index - 1] and density[index] >= density[index + 1]
-        if peak and density[index] >= 0.5 * density.max() and grid[index] >= floor:
+        if density[index - 1] <= density[index] >= density[index + 1] and density[index] >= 0.5 * density.max():
             return float(grid[index])
-    return float(grid[int(density.argmax())])
+    return bulk
 
 
 def _weighted_quantile(values: NDArray[np.float64], weights: NDArray[np.float64], share: float) -> float:

@@ -55,6 +55,7 @@ class Pipeline:
         self.detections: list[Detection] = []
         self.staff: set[int] = set()
         self.frames = 0
+        self.image: Image | None = None
 
     def prepare(self, width_px: int, height_px: int) -> None:
         """Place the scene on a picture of this size.
@@ -75,11 +76,12 @@ class Pipeline:
         crossings: list[Crossing] = []
         visits: list[Visit] = []
         if self._size != (width, height):
-            if self._size is not None:
+            if self.frames:
                 crossings, visits = self._end_all()
                 self.detector.reset()
             self.prepare(width, height)
         self.frames += 1
+        self.image = frame.image
         expected = self._tracker.predict(frame.time_s)
         self.detections = self._unmasked(self.detector.detect(frame, expected))
         self.tracks = self._tracker.step(self.detections, frame.time_s)

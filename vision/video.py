@@ -9,26 +9,44 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 
 from gateway.errors import ConfigError, Unavailable
 from vision.model import Frame, Image
+from vision.synthetic_camera import SyntheticCapture
+
+
+class Capture(Protocol):
+    """The part of `cv2.VideoCapture` that is used, so that drawn scenes can stand in for it."""
+
+    def isOpened(self) -> bool: ...
+
+    def grab(self) -> bool: ...
+
+    def retrieve(self) -> tuple[bool, Any]: ...
+
+    def get(self, propId: int) -> float: ...
+
+    def release(self) -> None: ...
+
 
 PROCESSED_FPS = 12.0
 """Rate aimed at when none is asked for."""
 SMALLEST_SIDE_PX = 16
 
 
-def open_capture(source: str | int, timeout_ms: int = 5000) -> Any:
-    """Open a file path, device index or stream address.
+def open_capture(source: str | int, timeout_ms: int = 5000) -> Capture:
+    """Open a file path, device index, stream address, or "synthetic:top" / "synthetic:oblique".
 
     Raises:
         ConfigError: the file is missing, empty or holds no decodable video.
         Unavailable: the device or stream cannot be opened now.
     """
+    if isinstance(source, str) and source.startswith("synthetic:"):
+        return SyntheticCapture.named(source.removeprefix("synthetic:"))
     live = isinstance(source, int) or "://" in source
     if not live:
         path = Path(str(source))
@@ -83,6 +101,12 @@ def to_working_size(image: Image, width_px: int | None) -> Image:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
 
 
+def frame_rate(capture: Capture) -> float:
+    """Frames a second as announced; 25 where that is nonsense."""
+    fps = float(capture.get(cv2.CAP_PROP_FPS))
+    return fps if math.isfinite(fps) and 0.5 <= fps <= 480 else 25.0
+
+
 class VideoFile:
     """A recorded file as an iterator of processed frames; counts what it read and what it could not read."""
 
@@ -93,8 +117,7 @@ class VideoFile:
             ConfigError: see `open_capture`.
         """
         self._capture = open_capture(path)
-        fps = float(self._capture.get(cv2.CAP_PROP_FPS))
-        self.fps = fps if math.isfinite(fps) and 0.5 <= fps <= 480 else 25.0
+        self.fps = frame_rate(self._capture)
         self.every = every if every > 0 else max(1, round(self.fps / PROCESSED_FPS))
         self.width_px = int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH))
         self.height_px = int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT))

@@ -7,12 +7,12 @@ A person hidden behind another still counts while the tracker keeps the track. M
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from gateway.errors import ConfigError
-from vision.model import Point, Track, Visit, ZoneArea
+from vision.model import Point, Track, Visit, ZoneArea, ZoneShare
 
 LEAVE_AFTER_S = 1.0
 """Outside for this long ends a visit; a shorter step over the edge does not."""
@@ -28,6 +28,20 @@ class Occupancy(msgspec.Struct, frozen=True):
     mean_persons: float
     peak_persons: int
     observed_s: float
+
+
+def occupancy(seconds: Mapping[int, float]) -> Occupancy:
+    """From the seconds that each number of persons was inside."""
+    observed = sum(seconds.values())
+    if observed <= 0:
+        return Occupancy(0.0, 0, 0.0)
+    held, peak = 0.0, 0
+    for persons in sorted(seconds, reverse=True):
+        held += seconds[persons]
+        if held >= min(PEAK_HELD_S, observed) - 1e-9:
+            peak = persons
+            break
+    return Occupancy(sum(n * s for n, s in seconds.items()) / observed, peak, observed)
 
 
 class _Stay(msgspec.Struct, gc=False):
@@ -109,20 +123,12 @@ class Zone:
         self._inside_now = 0
         return visits
 
-    def take(self) -> tuple[Occupancy, int]:
-        """Occupancy and number of different visitors since the last `take`; starts a new interval."""
-        observed = sum(self._seconds.values())
-        mean = sum(n * s for n, s in self._seconds.items()) / observed if observed else 0.0
-        held, peak = 0.0, 0
-        for persons in sorted(self._seconds, reverse=True):
-            held += self._seconds[persons]
-            if held >= min(PEAK_HELD_S, observed):
-                peak = persons
-                break
-        visitors = len(self._visitors)
+    def take(self) -> ZoneShare:
+        """What was seen since the last `take`; starts anew."""
+        share = ZoneShare(self.area.name, tuple(sorted(self._seconds.items())), tuple(sorted(self._visitors)))
         self._seconds = {}
         self._visitors = {identity for identity, stay in self._stays.items() if stay.credible}
-        return Occupancy(mean, peak, observed), visitors
+        return share
 
     def _close(self, identity: int, visits: list[Visit]) -> None:
         stay = self._stays.pop(identity, None)
