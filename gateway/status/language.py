@@ -60,16 +60,13 @@ class Language:
         return str(format_decimal(value, format="#,##0." + "#" * places if places else "#,##0", locale=self._locale))
 
     def money(self, value: Decimal, currency: str, *, whole: bool = False) -> str:
-        """An amount of money; `whole` leaves the small change out."""
+        """An amount of money; `whole` leaves the small change of a big one out."""
         if not re.fullmatch("[A-Z]{3}", currency):
             return f"{format_decimal(value, locale=self._locale)} {currency}".strip()
-        shown = value.quantize(Decimal(1)) if whole and abs(value) >= 1000 else value
-        return str(
-            format_currency(
-                shown, currency, locale=self._locale, currency_digits=shown is value,
-                format=None if shown is value else "¤#,##0",
-            )
-        )  # fmt: skip
+        short = whole and abs(value) >= 1000
+        pattern = "¤#,##0;-¤#,##0" if short else None
+        text = str(format_currency(value, currency, pattern, self._locale, currency_digits=not short))
+        return text.replace("CN¥", "¥")  # there is no other yen or yuan in a shop
 
     def percent(self, share: Decimal | float, places: int = 1) -> str:
         """A share of one in percent."""
@@ -130,6 +127,8 @@ class Language:
         if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
             if name.endswith("_money"):
                 return self._amount(str(value))
+            if name == "streams":
+                return self.text(words.COMMA).join(self._written("stream", it) for it in str(value).split(", "))
             known = _KNOWN.get(name, {}).get(str(value))
             return self.text(known) if known else str(value)
         if name.endswith("_s"):

@@ -61,7 +61,14 @@ class Page:
 
     def _values(self, snapshot: Snapshot, language: str) -> dict[str, Any]:
         speaker = self._languages[language]
-        return {"s": snapshot, "t": speaker, "_": speaker.text, "troubles": troubles(snapshot), "why": Why(speaker)}
+        return {
+            "s": snapshot,
+            "t": speaker,
+            "_": speaker.text,
+            "say": speaker.say,
+            "troubles": troubles(snapshot),
+            "why": Why(speaker),
+        }
 
 
 class Why:

@@ -140,7 +140,7 @@ STREAMS: dict[str, str] = {
 STATES: dict[str, str] = {
     "starting": _("starting"),
     "running": _("running"),
-    "waiting": _("waiting"),
+    "waiting": _("held up"),
     "failed": _("failing"),
     "stopped": _("stopped"),
 }
@@ -167,8 +167,8 @@ EVENTS: dict[str, str] = {
     "footfall_out": _("People −%(people_out)s"),
     "footfall": _("People +%(people_in)s −%(people_out)s"),
     "footfall_none": _("Nobody passed"),
-    "zone": _("%(visitors)s visitors in the zone"),
-    "queue": _("Queue: %(peak)s people at most"),
+    "zone": _("Visitors in the zone: %(visitors)s"),
+    "queue": _("Longest queue: %(peak)s"),
     "stock": _("Stock counted: %(count)s"),
     "shelf": _("Shelf changed by %(items)s"),
     "visit": _("Visit ended"),
@@ -185,10 +185,10 @@ EVENTS: dict[str, str] = {
     "opened": _("%(contact)s opened"),
     "closed": _("%(contact)s closed"),
     "button": _("Button %(button)s pressed"),
-    "sensor": _("%(quantity)s %(value)s %(unit)s"),
+    "sensor": "%(quantity)s %(value)s %(unit)s",
     "card": _("Card read"),
     "card_gone": _("Card taken away"),
-    "other": _("%(type)s"),
+    "other": "%(type)s",
 }
 
 STEPS: dict[str, str] = {
@@ -223,6 +223,7 @@ CLOCKS: dict[str, str] = {
     "stepped": _("was just set"),
 }
 
+COMMA = _(", ")
 UNDER_A_MINUTE = _("less than a minute")
 MINUTES = _("%(number)s min")
 HOURS = _("%(number)s h")
