@@ -56,6 +56,12 @@ class Frame(msgspec.Struct, frozen=True):
     offset: int  # of the page's bytes in the file
 
 
+Accept = Callable[[RawRow], bool]
+"""Told a row that was found; True when it checks, which ends the search for other readings of the same bytes."""
+Wanted = Callable[[int], bool]
+"""Whether a row with this position is worth the reading."""
+
+
 class RawFile:
     """Reads a file's bytes as far as the disk gives them."""
 
@@ -155,47 +161,47 @@ class PageSource:
         for offset in self._frames.get(page, ()):
             yield self._wal.read(offset, self.page_bytes)
 
-    def database_rows(self, accept: Callable[[RawRow], bool], progress: Callable[[int], None]) -> None:
-        """Offer every row found in the database file to `accept`; it returns True when the row checks."""
+    def database_rows(self, accept: Accept, wanted: Wanted, progress: Callable[[int], None]) -> None:
+        """Offer every row found in the database file whose position is `wanted` to `accept`."""
         block = max(_BLOCK_BYTES, self.page_bytes)
         for offset in range(0, self._database.size, block):
-            self.rows_in(self._database.read(offset, block), accept)
+            self.rows_in(self._database.read(offset, block), accept, wanted)
             progress(min(offset + block, self._database.size))
 
-    def wal_rows(self, accept: Callable[[RawRow], bool]) -> None:
-        """Offer every row found in the log to `accept`."""
+    def wal_rows(self, accept: Accept, wanted: Wanted) -> None:
+        """Offer every row found in the log whose position is `wanted` to `accept`."""
         step = _FRAME_HEADER + self.page_bytes
         for offset in range(_WAL_HEADER + _FRAME_HEADER, self._wal.size, step):
-            self.rows_in(self._wal.read(offset, self.page_bytes), accept)
+            self.rows_in(self._wal.read(offset, self.page_bytes), accept, wanted)
 
-    def rows_in(self, block: bytes, accept: Callable[[RawRow], bool]) -> None:
-        """Offer every row that begins in `block`, a run of whole pages."""
+    def rows_in(self, block: bytes, accept: Accept, wanted: Wanted) -> None:
+        """Offer every wanted row that begins in `block`, a run of whole pages."""
         for match in _SHAPE.finditer(block):
-            start = match.start()
-            end = (start // self.page_bytes + 1) * self.page_bytes
-            for row in self._candidates(block, start, end, match):
-                if accept(row):
-                    break
+            header, start = match[1], match.start()
+            if header[0] != len(header):
+                continue
+            dedupe_type, body_type = varint(match[2], 0)[0], varint(match[3], 0)[0]
+            if dedupe_type < 12 or body_type < 12 or dedupe_type & 1 or body_type & 1:
+                continue
+            sizes = (
+                _INT_BYTES[header[2]], _INT_BYTES[header[3]], (dedupe_type - 12) // 2, (body_type - 12) // 2,
+                _INT_BYTES[header[-1]],
+            )  # fmt: skip
+            self._offer_at(block, start, header, sizes, accept, wanted)
 
-    def _candidates(self, block: bytes, start: int, end: int, match: re.Match[bytes]) -> Iterator[RawRow]:
-        header = match[1]
-        if header[0] != len(header):
-            return
-        dedupe_type, _ = varint(match[2], 0)
-        body_type, _ = varint(match[3], 0)
-        if dedupe_type < 12 or body_type < 12 or dedupe_type & 1 or body_type & 1:
-            return
-        sizes = (
-            _INT_BYTES[header[2]], _INT_BYTES[header[3]], (dedupe_type - 12) // 2, (body_type - 12) // 2,
-            _INT_BYTES[header[-1]],
-        )  # fmt: skip
+    def _offer_at(
+        self, block: bytes, start: int, header: bytes, sizes: tuple[int, int, int, int, int], accept: Accept,
+        wanted: Wanted,
+    ) -> None:  # fmt: skip
         total = len(header) + sum(sizes)
         length = encoded(total)
+        end = (start // self.page_bytes + 1) * self.page_bytes
         for position, before in _varints_ending(block, start):
-            if block[max(0, before - len(length)) : before] != length:
+            if block[max(0, before - len(length)) : before] != length or not wanted(position):
                 continue
             for payload in self._payloads(block, start, end, total):
-                yield _row(position, header, payload, sizes)
+                if accept(_row(position, header, payload, sizes)):
+                    return
 
     def _payloads(self, block: bytes, start: int, end: int, total: int) -> Iterator[bytes]:
         """The record's bytes: whole on its page, or joined from every plausible chain of overflow pages."""

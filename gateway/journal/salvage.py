@@ -14,7 +14,9 @@ import os
 import re
 import secrets
 import sqlite3
+import struct
 import time
+from bisect import bisect_right
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +30,7 @@ from gateway.journal.cursor import PROJECTION, UPLINK, Cursor, cursor_crc
 from gateway.journal.integrity import Progress, verify
 from gateway.journal.loss import LossDeclared, declare, losses
 from gateway.journal.packing import row_crc
-from gateway.journal.pages import Frame, PageSource, RawFile, RawRow, frames, header_complaint, page_bytes_of
+from gateway.journal.pages import PageSource, RawFile, RawRow, Wanted, frames, header_complaint, page_bytes_of
 from gateway.journal.reader import JournalReader
 from gateway.journal.remains import Remains
 from gateway.journal.rows import RowDamaged
@@ -240,12 +242,35 @@ class _Work:
         self._by_sql = {stream: self._rows(stream) for stream in STREAMS}
         page_bytes = page_bytes_of(self._database, self._wal)
         whole = whole and all(self._contiguous(stream) for stream in STREAMS)
+        wanted = self._wanted()
         for size in (page_bytes,) if page_bytes else dict.fromkeys((PAGE_BYTES, 1024, 4096)):
             source = PageSource(self._database, self._wal, size)
             if not whole:
-                source.database_rows(self._offer, lambda done: self._tell(done))
-            source.wal_rows(self._offer)
+                source.database_rows(self._offer, wanted, self._tell)
+            source.wal_rows(self._offer, wanted)
             self._flush()
+
+    def _wanted(self) -> Wanted:
+        """What SQL has not given: positions in a stream's gaps, below its oldest row and above its newest."""
+        gaps: list[tuple[int, int]] = []
+        for stream in STREAMS:
+            low, high = self._target.execute(f"SELECT min(position), max(position) FROM {stream}").fetchone()  # noqa: S608
+            if low is None:
+                return lambda position: True
+            gaps += [(0, low - 1), *self._missing(stream, low, high, low - 1), (high + 1, 1 << 62)]
+        apart: list[tuple[int, int]] = []
+        for first, last in sorted(gaps):
+            if apart and first <= apart[-1][1] + 1:
+                apart[-1] = (apart[-1][0], max(last, apart[-1][1]))
+            else:
+                apart.append((first, last))
+        starts = [first for first, _ in apart]
+
+        def wanted(position: int) -> bool:
+            at = bisect_right(starts, position) - 1
+            return at >= 0 and position <= apart[at][1]
+
+        return wanted
 
     def settle(self, note: _Note, gateway: str, now_ms: int, elapsed_s: float) -> SalvageReport:
         """Write everything that is not a row: facts, cursors, counts, losses, epochs."""
@@ -392,33 +417,44 @@ def _lost_tail(path: Path, database: RawFile, wal: RawFile) -> str | None:
     try:
         with contextlib.closing(connect_reader(path)) as connection:
             heads = {stream: head_of(connection, stream) for stream in STREAMS}
+            seen = _frames_seen(path)
     except sqlite3.Error as error:
         return None if not _is_damage(error) else str(error)
-    commits: dict[bytes, int] = {}
-    all_frames: list[Frame] = list(frames(wal, page_bytes))
-    for frame in all_frames:
-        if frame.commit:
-            commits[frame.salt] = frame.offset
+    unseen = list(frames(wal, page_bytes))[seen:]
+    commits = {frame.salt: frame.offset for frame in unseen if frame.commit}
     source = PageSource(database, wal, page_bytes)
-    beyond = False
+    beyond: list[int] = []
 
     def newer(row: RawRow) -> bool:
-        nonlocal beyond
         for stream in STREAMS:
             if row.position > heads[stream] and (
                 row_crc(stream, row.position, row.boot, row.recorded_ms, row.dedupe, row.packed) == row.crc
             ):
-                beyond = True
+                beyond.append(row.position)
                 return True
         return False
 
     lowest = min(heads.values())
-    for frame in all_frames:
-        if commits.get(frame.salt, -1) >= frame.offset and lowest >= 0:
-            source.rows_in(wal.read(frame.offset, page_bytes), newer)
+    for frame in unseen:
+        # A commit cut short by a power cut has no last frame; one that is followed by destruction has.
+        if commits.get(frame.salt, -1) >= frame.offset:
+            source.rows_in(wal.read(frame.offset, page_bytes), newer, lambda position: position > lowest)
             if beyond:
                 return "the write-ahead log is damaged before its end"
     return None
+
+
+def _frames_seen(path: Path) -> int:
+    """How many frames of the log SQLite believes, from the wal-index of a connection that has just read; 0 if unknown.
+
+    *Source*: SQLite WAL-mode file format, "The WAL-Index File Format": mxFrame, 32 bits in host order at offset 16.
+    """
+    try:
+        with path.with_name(path.name + "-shm").open("rb") as index:
+            head = index.read(48)
+    except OSError:
+        return 0
+    return int(struct.unpack_from("=I", head, 16)[0]) if len(head) == 48 and any(head) else 0
 
 
 def _look(path: Path) -> None:

@@ -29,8 +29,8 @@ def scan(path: Path, page_bytes: int) -> dict[int, RawRow]:
 
     with RawFile(path) as database, RawFile(path.with_name(path.name + "-wal")) as wal:
         source = PageSource(database, wal, page_bytes)
-        source.database_rows(accept, lambda done: None)
-        source.wal_rows(accept)
+        source.database_rows(accept, lambda position: True, lambda done: None)
+        source.wal_rows(accept, lambda position: True)
     return found
 
 
