@@ -27,6 +27,8 @@ PAGES: dict[str, tuple[str, ...]] = {
 """The pages and the parts they are made of."""
 
 _CHART_HEIGHT = 64
+_HOURS_LEAST = 12
+_HOUR_MS = 3_600_000
 
 
 class Page:
@@ -87,14 +89,18 @@ class Why:
 
 
 def bars(today: Today) -> list[tuple[int, int | None, int, int | None, int]]:
-    """The hourly chart: instant, people in and their bar's height, sales and theirs (0 to 64 units)."""
+    """The hourly chart: instant, people in and their bar's height, sales and theirs (0 to 64 units).
+
+    At least twelve hours, so that the picture is steady; the newest 24 on a day of 25.
+    """
     if not today.hours:
         return []
-    first, last = today.hours[0].hour_ms, today.hours[-1].hour_ms
+    first = today.hours[0].hour_ms
+    last = max(today.hours[-1].hour_ms, first + (_HOURS_LEAST - 1) * _HOUR_MS)
     known = {hour.hour_ms: hour for hour in today.hours}
     most = max(max(hour.people_in or 0, hour.sales or 0) for hour in today.hours) or 1
     rows = []
-    for at in range(first, last + 1, 3_600_000):
+    for at in range(first, last + 1, _HOUR_MS):
         hour = known.get(at)
         people, sold = (hour.people_in, hour.sales) if hour else (None, None)
         rows.append((at, people, _height(people, most), sold, _height(sold, most)))

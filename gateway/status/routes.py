@@ -118,6 +118,8 @@ def _live(desk: Desk, default: str) -> Endpoint:
         name = request.query_params.get("page", "today")
         if name not in PAGES:
             return PlainTextResponse("no such page\n", 404)
+        if request.method == "HEAD":
+            return Response(media_type="text/event-stream")
         if viewers >= VIEWERS:
             return PlainTextResponse("too many viewers\n", 503, headers={"retry-after": "30"})
         return StreamingResponse(changes(name, _language(request, default)), media_type="text/event-stream")

@@ -55,7 +55,6 @@ class StatusServer:
         self._socket: socket.socket | None = None
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def port(self) -> int:
@@ -74,8 +73,8 @@ class StatusServer:
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app, loop="asyncio", http="h11", ws="none", lifespan="off", log_config=None, access_log=False,
-                server_header=False, proxy_headers=False, limit_concurrency=_CONNECTIONS, timeout_keep_alive=5,
-                timeout_graceful_shutdown=1, h11_max_incomplete_event_size=16_384, backlog=64,
+                log_level="warning", server_header=False, proxy_headers=False, limit_concurrency=_CONNECTIONS,
+                timeout_keep_alive=5, timeout_graceful_shutdown=1, h11_max_incomplete_event_size=16_384, backlog=64,
             )
         )  # fmt: skip
         self._thread = threading.Thread(target=self._serve, name="page-http", daemon=True)
@@ -159,6 +158,8 @@ class _Desk:
         return await self._ask(self._metrics)
 
     async def _ask(self, work: Callable[[], T]) -> T:
+        if self._stopped.is_set():
+            raise _stopping()
         answer: Future[T] = Future()
         try:
             self._questions.put_nowait((work, answer))
@@ -189,7 +190,9 @@ class _Desk:
                 self._loop.call_soon_threadsafe(self.stopping.set)
         with contextlib.suppress(queue.Empty):
             while True:
-                self._questions.get_nowait()[1].cancel()
+                _, answer = self._questions.get_nowait()
+                if answer.set_running_or_notify_cancel():
+                    answer.set_exception(_stopping())
 
     def close(self) -> None:
         """Release the journal."""
@@ -224,6 +227,10 @@ class _Desk:
 
             self._exposition = exposition
         return self._exposition(self._look())
+
+
+def _stopping() -> Busy:
+    return Busy("answer", "page", "the gateway is stopping", "it is back in a moment")
 
 
 def _listen(host: str, port: int) -> socket.socket:
