@@ -191,6 +191,14 @@ def _problems(settings: Settings) -> Iterator[tuple[str, str, str]]:
                     "give each its own",
                 )  # fmt: skip
             seen[entry] = index
+    for index, camera in enumerate(settings.cameras):
+        if camera.name in names["devices"]:
+            yield f"cameras[{index}].name", f"{camera.name!r} is the name of a device already", "give each its own"
+        if camera.password and camera.password.partition(":")[0] not in ("file", "env", "credential"):
+            yield (
+                f"cameras[{index}].password", "a secret stands in the configuration",
+                "write a reference: file:/path, env:NAME or credential:NAME",
+            )  # fmt: skip
     for table, section in (("broker", settings.broker), ("platform", settings.platform)):
         for key in _SECRET_KEYS:
             value = getattr(section, key, "")

@@ -111,8 +111,9 @@ class CameraSettings(Section, frozen=True, kw_only=True):
     """One `[[cameras]]` table; lines and zones in relative coordinates (0–1) of the picture."""
 
     name: Name
-    source: str  # file path, usb:0, rtsp://…, synthetic:SCENE
-    password: str = ""  # a reference, put into the rtsp address
+    source: str  # a file, usb:0, rtsp://user@host/stream, synthetic:top or synthetic:oblique
+    password: str = ""  # a reference; goes with the user name of the address
+    stale_after_s: Positive = 60.0  # silence after which the page calls it stale
     enabled: bool = True
     options: dict[str, Any] = {}  # detector, lines, zones: see `docs/cameras.md`
 

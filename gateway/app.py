@@ -11,6 +11,7 @@ import logging
 import threading
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from config.loader import data_directory, journal_path, load, resolve_secret
 from config.settings import Settings
@@ -42,6 +43,9 @@ from gateway.runtime.systemd import Notifier, Watchdog, watchdog_s
 from gateway.runtime.worker import Worker
 from gateway.shopper.day_keys import DayKeys
 
+if TYPE_CHECKING:
+    from gateway.camera_worker import CameraPlan
+
 log = logging.getLogger(__name__)
 
 SOURCES, WITNESSES, JOURNAL, PAGE, BROKER = 0, 5, 20, 25, 30  # stages: the order of stopping
@@ -70,6 +74,11 @@ class Gateway:
         self.started = self.clock.now()
         self._file = file
         self.plans = plan(settings, str(file or "configuration"))
+        self.cameras: list[CameraPlan] = []
+        if any(camera.enabled for camera in settings.cameras):
+            from gateway.camera_worker import plan_cameras  # OpenCV, where there is a camera
+
+            self.cameras = plan_cameras(settings, str(file or "configuration"))
 
         gateway, storage = settings.gateway, settings.storage
         self.origin = Origin(gateway.tenant, gateway.store, gateway.name)
@@ -163,6 +172,8 @@ class Gateway:
             add("broker", lambda: BrokerWorker(self.broker, self._broker_up), patience_s=30.0, stage=BROKER)
         for name, plans in _sources(self.plans).items():
             self._add_source(name, plans)
+        for camera in self.cameras:
+            add(f"camera-{camera.name}", partial(self._camera, camera), patience_s=60.0, stage=SOURCES)
         add("replays", lambda: Replays(self), patience_s=90.0, stage=SOURCES)
         add("departures", lambda: Departures(self.normaliser, self.inlet, self.clock), patience_s=10.0, stage=WITNESSES)
         add("heartbeat", lambda: Heartbeat(self), patience_s=30.0, stage=WITNESSES)
@@ -210,6 +221,11 @@ class Gateway:
             username=broker.username or None, password=resolve_secret(broker.password, "broker.password") or None,
             tls=tls if secure else None, max_payload_bytes=broker.max_message_bytes,
         )  # fmt: skip
+
+    def _camera(self, camera: CameraPlan) -> Worker:
+        from gateway.camera_worker import CameraWorker  # OpenCV is loaded only where there is a camera
+
+        return CameraWorker(camera, self.origin, self.inlet, self.board, self.clock)
 
     def _projector(self) -> Worker:
         zone = self.settings.gateway.time_zone

@@ -84,6 +84,8 @@ def events(
     return command.events(config, follow=follow, stream=stream, type_part=type, last=last, as_json=json)
 
 
+model_app = typer.Typer(no_args_is_help=True, help="Person-detection models.")
+app.add_typer(model_app, name="model")
 _AS_IT_IS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 
@@ -202,3 +204,19 @@ def quarantine_replay(
     from gateway.commands import quarantine
 
     return quarantine.replay(config, ids or [], everything=everything, as_json=json)
+
+
+@model_app.command("check", context_settings=_AS_IT_IS)
+def model_check(context: typer.Context) -> int:
+    """Run a model once and say what it is: storefront model check FILE."""
+    from vision.model_check import main
+
+    return main(context.args)
+
+
+@app.command()
+def doctor(config: Config = None, json: Json = False) -> int:
+    """Say what is wrong, the likeliest cause first, and what to do; exit code 1 when something is not in order."""
+    from gateway.commands import doctor as command
+
+    return command.doctor(config, as_json=json)

@@ -277,6 +277,7 @@ class FootfallCounted(EventData, frozen=True, kw_only=True):
     in_: int = msgspec.field(name="in")
     out: int
     quality: CountQuality
+    revision: int = 0  # a later report of the same line and interval supersedes the earlier ones
 
 
 @event("measurements", "footfall.crossed")

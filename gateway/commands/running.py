@@ -22,15 +22,21 @@ def run(config: Path | None) -> int:
 
 def check_config(config: Path | None, *, as_json: bool) -> int:
     """Check a file and say what it would run."""
+    from gateway.camera_worker import plan_cameras  # OpenCV, which `run` without a camera does not load
+
     if config is None:
         raise ConfigError("check configuration", "(no file)", "which file?", "storefront check-config gateway.toml")
     settings = load(config)
     plans = plan(settings, str(config))
+    cameras = plan_cameras(settings, str(config))
     if as_json:
-        print_json({"ok": True, "file": str(config), "devices": [plan.name for plan in plans]})
+        names = {"devices": [device.name for device in plans], "cameras": [camera.name for camera in cameras]}
+        print_json({"ok": True, "file": str(config), **names})
         return 0
     print(f"{config}: in order")
     for device in plans:
         where = device.settings.address or ", ".join(device.topics)
         print(f"  {device.name:<20} {device.driver.name:<16} {where}")
+    for camera in cameras:
+        print(f"  {camera.name:<20} {'camera':<16} {camera.vision.source}")
     return 0
