@@ -30,6 +30,7 @@ class Identity(msgspec.Struct, frozen=True):
     dictionaries: dict[int, bytes] = {}
     heads: dict[Stream, int] = {}
     uplink: dict[Stream, int] = {}
+    page_bytes: int = 0
 
 
 def path_of(journal: Path) -> Path:
@@ -73,6 +74,7 @@ def _facts(connection: sqlite3.Connection) -> Identity:
         dict(dictionaries.fetchall()),
         {stream: head_of(connection, stream) for stream in STREAMS},
         {stream: position_of(connection, UPLINK, stream) for stream in STREAMS},
+        int(connection.execute("PRAGMA page_size").fetchone()[0]),
     )
 
 

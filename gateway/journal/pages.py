@@ -24,7 +24,7 @@ _WAL_HEADER, _FRAME_HEADER = 32, 24
 _BLOCK_BYTES = 1 << 20
 _COMBINATIONS = 64
 _VERSIONS = 10_000  # no schema gets this far: a larger number is damage, not a newer gateway
-_PAGE_SIZES = (512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
+PAGE_SIZES = (512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 
 # Record header: its own length, NULL for the row id, two integers, two blobs, one integer (serial types).
 _INT = rb"[\x01-\x06\x08\x09]"
@@ -103,12 +103,12 @@ def page_bytes_of(database: RawFile, wal: RawFile) -> int | None:
     if len(head) >= 18 and head.startswith(_MAGIC):
         size = int.from_bytes(head[16:18], "big")
         size = 65536 if size == 1 else size
-        if size in _PAGE_SIZES:
+        if size in PAGE_SIZES:
             return size
     head = wal.read(0, _WAL_HEADER)
     if len(head) == _WAL_HEADER and int.from_bytes(head[:4], "big") in _WAL_MAGIC:
         size = int.from_bytes(head[8:12], "big")
-        if size in _PAGE_SIZES:
+        if size in PAGE_SIZES:
             return size
     return None
 
@@ -121,7 +121,7 @@ def header_complaint(database: RawFile, wal: RawFile) -> str | None:
     size = int.from_bytes(head[16:18], "big")
     size = 65536 if size == 1 else size
     version = int.from_bytes(head[60:64], "big")
-    if size not in _PAGE_SIZES or head[21:24] != b"\x40\x20\x20" or version > _VERSIONS:
+    if size not in PAGE_SIZES or head[21:24] != b"\x40\x20\x20" or version > _VERSIONS:
         return "the file's header is damaged"
     pages = int.from_bytes(head[28:32], "big")
     # With a log there, a checkpoint may have been cut short after the first page; the log then has the rest.

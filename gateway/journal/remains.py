@@ -48,7 +48,8 @@ def identity_of(path: Path) -> Identity:
     sane = all(0 <= value < _SANE for value in (*facts.heads.values(), *facts.uplink.values()))
     epochs = tuple(epoch for epoch in facts.epochs if _is_epoch(*msgspec.structs.astuple(epoch)))
     return Identity(
-        epochs, facts.boots, facts.dictionaries, facts.heads if sane else {}, facts.uplink if sane else {}
+        epochs, facts.boots, facts.dictionaries, facts.heads if sane else {}, facts.uplink if sane else {},
+        facts.page_bytes,
     )  # fmt: skip
 
 

@@ -30,7 +30,16 @@ from gateway.journal.cursor import PROJECTION, UPLINK, Cursor, cursor_crc
 from gateway.journal.integrity import Progress, verify
 from gateway.journal.loss import LossDeclared, declare, losses
 from gateway.journal.packing import row_crc
-from gateway.journal.pages import PageSource, RawFile, RawRow, Wanted, frames, header_complaint, page_bytes_of
+from gateway.journal.pages import (
+    PAGE_SIZES,
+    PageSource,
+    RawFile,
+    RawRow,
+    Wanted,
+    frames,
+    header_complaint,
+    page_bytes_of,
+)
 from gateway.journal.reader import JournalReader
 from gateway.journal.remains import Remains
 from gateway.journal.rows import RowDamaged
@@ -240,15 +249,14 @@ class _Work:
         whole = remains.read_rows(self._damaged, self._keep)
         self._flush()
         self._by_sql = {stream: self._rows(stream) for stream in STREAMS}
-        page_bytes = page_bytes_of(self._database, self._wal)
         whole = whole and all(self._contiguous(stream) for stream in STREAMS)
+        known = page_bytes_of(self._database, self._wal) or self._remains.identity.page_bytes
+        source = PageSource(self._database, self._wal, known if known in PAGE_SIZES else PAGE_BYTES)
         wanted = self._wanted()
-        for size in (page_bytes,) if page_bytes else dict.fromkeys((PAGE_BYTES, 1024, 4096)):
-            source = PageSource(self._database, self._wal, size)
-            if not whole:
-                source.database_rows(self._offer, wanted, self._tell)
-            source.wal_rows(self._offer, wanted)
-            self._flush()
+        if not whole:
+            source.database_rows(self._offer, wanted, self._tell)
+        source.wal_rows(self._offer, wanted)
+        self._flush()
 
     def _wanted(self) -> Wanted:
         """What SQL has not given: positions in a stream's gaps, below its oldest row and above its newest."""
@@ -364,7 +372,7 @@ class _Work:
         return gaps
 
     def _offer(self, row: RawRow) -> bool:
-        for stream in STREAMS:
+        for stream in reversed(STREAMS):  # the one with the most rows first
             if row_crc(stream, row.position, row.boot, row.recorded_ms, row.dedupe, row.packed) == row.crc:
                 self._keep(stream, row)
                 return True
