@@ -19,12 +19,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from vision.components import components
 from vision.model import Image
 from vision.stabiliser import Stabiliser, shift_px, undone
 
 Floats = NDArray[np.float32]
 SHAKY_PX = 0.6
 SAME_GREY = 14
+LIGHT_STEP = 14
 
 
 class BackgroundOptions(msgspec.Struct, frozen=True):
@@ -168,17 +170,17 @@ class Background:
         if np.count_nonzero(still) < least:
             return ghosts
         closed = cv2.morphologyEx(cv2.medianBlur(mask, 5), cv2.MORPH_CLOSE, self._kernel)
-        count, labels, stats, _ = cv2.connectedComponentsWithStats(closed, connectivity=8, ltype=cv2.CV_32S)
-        quiet = np.bincount(labels[still], minlength=count)
         here, learned = _edges(_grey(image)), _edges(self._grey)
-        for label in range(1, count):
-            area = int(stats[label, cv2.CC_STAT_AREA])
-            if area < least or quiet[label] < 0.6 * area:
+        for part in components(np.asarray(closed, dtype=np.uint8)):
+            if part.area < least:
                 continue
-            blob = (labels == label).astype(np.uint8)
+            box = np.s_[part.top : part.bottom, part.left : part.right]
+            blob = part.filled()
+            if np.count_nonzero(still[box] & (blob > 0)) < 0.6 * part.area:
+                continue
             outline = cv2.morphologyEx(blob, cv2.MORPH_GRADIENT, self._kernel) > 0
-            if float(learned[outline].mean()) > 1.3 * float(here[outline].mean()) + 2:
-                ghosts |= blob > 0
+            if float(learned[box][outline].mean()) > 1.3 * float(here[box][outline].mean()) + 2:
+                ghosts[box] |= blob > 0
         return ghosts
 
     def _rebuild(self) -> None:
@@ -190,17 +192,18 @@ class Background:
         self._high = cv2.convertScaleAbs(np.clip(high + widen, 0, 255))
         self._flat: Image = np.asarray(cv2.convertScaleAbs(mean), dtype=np.uint8)
         self._grey = _grey(self._flat)
-        self._samples = self._flat[2::8, 2::8].astype(np.float32) + 1.0
+        samples = self._flat[2::LIGHT_STEP, 2::LIGHT_STEP].reshape(-1, 3).astype(np.float32) + 1.0
+        self._bright = np.flatnonzero((samples > 20).all(axis=1) & (samples < 245).all(axis=1))
+        self._inverse = 1.0 / samples[self._bright]
 
     # -- light, shake, shadow ------------------------------------------------------------------------------------
 
     def _even_light(self, image: Image) -> Image:
         """Undo a change of light or exposure that the whole picture shares."""
-        ratio = (image[2::8, 2::8].astype(np.float32) + 1.0) / self._samples
-        usable = (self._samples > 20).all(axis=2) & (self._samples < 245).all(axis=2)
-        if usable.sum() < 30:
+        if len(self._bright) < 30:
             return image
-        gain = np.median(ratio[usable], axis=0)
+        seen = image[2::LIGHT_STEP, 2::LIGHT_STEP].reshape(-1, 3)[self._bright]
+        gain = np.median((seen + np.float32(1.0)) * self._inverse, axis=0)
         if np.abs(gain - 1).max() < 0.02 or not (gain.min() > 0.3 and gain.max() < 3.0):
             return image
         inverse = (1.0 / gain).tolist()

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vision.components import Component, components
 from vision.model import Box, Detection, Image
 from vision.person_size import PersonSize
 
@@ -29,17 +30,13 @@ SHARED_SCORE = 0.3
 """Of a person who is hidden in another's blob."""
 MOST_BLOBS = 200
 MOST_IN_GROUP = 12
+MOST_POINTS = 900
 
 
 def persons_in(mask: Image, size: PersonSize, expected: Sequence[Box]) -> list[Detection]:
     """Person boxes that explain `mask` ((H, W) uint8, 0 or 255)."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8, ltype=cv2.CV_32S)
     height, width = mask.shape[:2]
-    parts = []
-    for label in range(1, count):
-        left, top, w, h, area = stats[label].tolist()
-        if area >= SMALLEST_FRAGMENT * size.area_px(top + h):
-            parts.append(_Blob([label], left, top, left + w, top + h, area))
+    parts = [part for part in components(mask) if part.area >= SMALLEST_FRAGMENT * size.area_px(part.bottom)]
     parts.sort(key=_area, reverse=True)
     blobs = _joined(parts[:MOST_BLOBS], size)
     found: list[Detection] = []
@@ -55,25 +52,18 @@ def persons_in(mask: Image, size: PersonSize, expected: Sequence[Box]) -> list[D
         if ((shaped or above) and blob.area <= SINGLE_AREA * one) or blob.area <= SMALL_AREA * one:
             found += _shared(blob, expected) or [_detection(blob.left, blob.top, wide, high, blob.area / one)]
         else:
-            inside = np.isin(labels[blob.top : blob.bottom, blob.left : blob.right], blob.labels)
+            inside = blob.filled() > 0
             found += _split(inside, blob, size, expected)
     return found
 
 
-class _Blob:
-    __slots__ = ("area", "bottom", "labels", "left", "right", "top")
-
-    def __init__(self, labels: list[int], left: int, top: int, right: int, bottom: int, area: int) -> None:
-        self.labels, self.left, self.top, self.right, self.bottom, self.area = labels, left, top, right, bottom, area
-
-
-def _area(blob: _Blob) -> int:
+def _area(blob: Component) -> float:
     return blob.area
 
 
-def _joined(parts: list[_Blob], size: PersonSize) -> list[_Blob]:
+def _joined(parts: list[Component], size: PersonSize) -> list[Component]:
     """Fragments that together fit one person become one blob; largest first."""
-    blobs: list[_Blob] = []
+    blobs: list[Component] = []
     for part in parts:
         for blob in blobs:
             left, right = min(blob.left, part.left), max(blob.right, part.right)
@@ -85,7 +75,7 @@ def _joined(parts: list[_Blob], size: PersonSize) -> list[_Blob]:
                 blob.bottom,
             )  # fmt: skip
             if inside or (fits and blob.area + part.area <= 1.3 * one):
-                blob.labels += part.labels
+                blob.contours += part.contours
                 blob.left, blob.right, blob.top, blob.bottom = left, right, top, bottom
                 blob.area += part.area
                 break
@@ -98,7 +88,7 @@ def _detection(left: float, top: float, width: float, height: float, share: floa
     return Detection(Box(left, top, width, height), min(1.0, 0.5 + 0.5 * share))
 
 
-def _shared(blob: _Blob, expected: Sequence[Box]) -> list[Detection]:
+def _shared(blob: Component, expected: Sequence[Box]) -> list[Detection]:
     """Several known persons behind one another in one blob: each stays where expected, moved with the blob.
 
     The one that fits best is sure, the others are weak: they hold their tracks for a while, not for ever.
@@ -117,7 +107,7 @@ def _shared(blob: _Blob, expected: Sequence[Box]) -> list[Detection]:
     return [Detection(box, 1.0 if index == 0 else SHARED_SCORE) for index, box in enumerate(moved)]
 
 
-def _split(inside: NDArray[np.bool_], blob: _Blob, size: PersonSize, expected: Sequence[Box]) -> list[Detection]:
+def _split(inside: NDArray[np.bool_], blob: Component, size: PersonSize, expected: Sequence[Box]) -> list[Detection]:
     high, wide = inside.shape
     ys, xs = np.nonzero(inside)
     middle_y = blob.top + float(ys.mean())
@@ -130,8 +120,8 @@ def _split(inside: NDArray[np.bool_], blob: _Blob, size: PersonSize, expected: S
         return [_detection(blob.left, blob.top, wide, high, 1.0)]
     middle = np.array(centres, dtype=np.float32)
     points = np.stack([xs, ys], axis=1).astype(np.float32)
-    if len(points) > 3000:
-        points = points[:: len(points) // 3000 + 1]
+    if len(points) > MOST_POINTS:
+        points = points[:: len(points) // MOST_POINTS + 1]
     scale = np.array([person_w / 2, person_h / 2], dtype=np.float32)
     for _ in range(4):
         distance = (((points[:, None, :] - middle[None, :, :]) / scale) ** 2).sum(axis=2)
@@ -152,7 +142,7 @@ def _split(inside: NDArray[np.bool_], blob: _Blob, size: PersonSize, expected: S
 
 def _seeds(
     inside: NDArray[np.bool_],
-    blob: _Blob,
+    blob: Component,
     person_w: float,
     person_h: float,
     one: float,

@@ -13,6 +13,7 @@ import numpy as np
 
 from vision.background import Background, BackgroundOptions
 from vision.blobs import persons_in
+from vision.components import components
 from vision.model import Box, Detection, Frame, Image
 from vision.person_size import BlobSample, PersonSize, guessed, learned
 
@@ -105,14 +106,17 @@ class MotionDetector:
         height, width = mask.shape[:2]
         reach = max(3, round(0.012 * width)) | 1
         whole = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((reach, reach), np.uint8))
-        count, labels, stats, _ = cv2.connectedComponentsWithStats(whole, connectivity=8, ltype=cv2.CV_32S)
-        moving = np.bincount(labels[changed > 0], minlength=count)
-        for label, (left, top, w, h, area) in enumerate(stats[:count].tolist()):
-            if label == 0 or moving[label] < MOVING_SHARE * area:
+        for part in components(np.asarray(whole, dtype=np.uint8)):
+            w, h, area = part.right - part.left, part.bottom - part.top, part.area
+            if not 0.0008 * mask.size < area < 0.5 * mask.size or area < 0.3 * w * h:
                 continue
-            cut = left <= 1 or top <= 1 or left + w >= width - 1 or top + h >= height - 1
-            if area > 0.0008 * mask.size and area < 0.5 * mask.size and area > 0.3 * w * h:
-                self._samples.append(BlobSample(top + h, w, h, area, cut))
+            moving = cv2.countNonZero(
+                cv2.bitwise_and(changed[part.top : part.bottom, part.left : part.right], part.filled())
+            )
+            if moving < MOVING_SHARE * area:
+                continue
+            cut = part.left <= 1 or part.top <= 1 or part.right >= width - 1 or part.bottom >= height - 1
+            self._samples.append(BlobSample(part.bottom, w, h, area, cut))
         if len(self._samples) > MOST_SAMPLES:
             del self._samples[: len(self._samples) - MOST_SAMPLES]
 
