@@ -212,7 +212,7 @@ class Harness:
         """Where a life is to die by itself; `cheats.crash_at` knows what it means."""
         chance = self._chance
         if self._disk is not None and chance.random() < 0.7:
-            return f"sync:{chance.randint(1, 30)}"
+            return f"sync:{chance.randint(1, chance.choice((6, 30, 30, 90)))}"
         return f"{chance.choice(('before', 'after', 'after', 'told'))}:{chance.randint(1, 6)}"
 
     def _rest(self, lives: Lives) -> None:

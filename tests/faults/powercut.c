@@ -196,12 +196,29 @@ static void apply(const struct change *it) {
     }
 }
 
+/* Say which names mean something else on the disk than they do now: their contents are not to be mixed. */
+static void tell_pending(void) {
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%.4000s.pending", shadow);
+    int fd = real_open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    for (int i = 0; fd >= 0 && i < changed; i++) {
+        char lines[2 * PATH_MAX + 4];
+        int length = snprintf(lines, sizeof lines, "%s\n%s\n", changes[i].from, changes[i].to);
+        if (real_write(fd, lines, length) != length)
+            _exit(99);
+    }
+    close(fd);
+}
+
 /* Make the oldest changes durable. */
 static void settle(int count) {
+    if (count == 0)
+        return;
     for (int i = 0; i < count; i++)
         apply(&changes[i]);
     memmove(changes, changes + count, (changed - count) * sizeof changes[0]);
     changed -= count;
+    tell_pending();
 }
 
 static void note(char kind, const char *from, const char *to) {
@@ -213,6 +230,8 @@ static void note(char kind, const char *from, const char *to) {
     changed++;
     if (eager)
         settle(changed);
+    else
+        tell_pending();
 }
 
 /* Fail at the count-th sync from now, before it has any effect. */

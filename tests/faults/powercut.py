@@ -55,6 +55,9 @@ class ForgetfulDisk:
         """Leave of every file what the disk would have; the process is dead already."""
         self.cuts += 1
         share = self._chance.choice((0.0, 0.0, 0.0, 0.5, 0.9))
+        pending = self._folder / "shadow.pending"
+        changed = set((_content(pending) or b"").decode().split("\n"))  # renames and removals not yet on the disk
+        pending.unlink(missing_ok=True)
         tops = (self.root, self._shadow)
         names = {path.relative_to(top) for top in tops for path in top.rglob("*") if path.is_file()}
         for name in sorted(names):
@@ -62,7 +65,8 @@ class ForgetfulDisk:
                 if not str(name).endswith(".lock"):
                     (self.root / name).unlink(missing_ok=True)
                 continue
-            left = self._left(_content(self.root / name), _content(self._shadow / name), share)
+            durable = _content(self._shadow / name)
+            left = durable if f"/{name}" in changed else self._left(_content(self.root / name), durable, share)
             for top in tops:
                 path = top / name
                 if left is None:
@@ -76,8 +80,8 @@ class ForgetfulDisk:
         chance = self._chance
         if cached == durable:
             return durable
-        if cached is None:  # removed, but the removal may not have reached the disk
-            return None if chance.random() < share else durable
+        if cached is None:
+            return durable  # removed by somebody who is not watched
         if durable is None:  # new; its name may have reached the disk, and anything or nothing of its content
             if chance.random() >= share:
                 return None
