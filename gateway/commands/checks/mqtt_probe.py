@@ -80,6 +80,7 @@ class _Answers:
     def __init__(self, connection: socket.socket, until_s: float) -> None:
         self._connection, self._until_s = connection, until_s
         self._buffer = b""
+        self._greeted = False
 
     def until(self, kind: int) -> bytes | None:
         """The body of the next packet of that kind; None when it does not come."""
@@ -92,6 +93,10 @@ class _Answers:
 
     def _packet(self) -> tuple[int, bytes] | None:
         while True:
+            if not self._greeted and self._buffer:
+                if self._buffer[0] != 0x20:
+                    return None  # not even the beginning of a CONNACK
+                self._greeted = True
             size, shift, at = 0, 0, 1
             while at < len(self._buffer) and at < 5:
                 byte = self._buffer[at]
