@@ -32,6 +32,7 @@ PROBLEM_TYPE = "application/problem+json"
 PROBLEM_PREFIX = "urn:storefront:problem:"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LOOK_EVERY_S = 0.25
+_LISTENS_EVERY_S = 2.0  # how often it is looked whether a waiting consumer is still there
 _MAX_BODY_BYTES = 64 * 1024
 
 T = TypeVar("T")
@@ -87,8 +88,8 @@ class FeedRoutes:
         self._buckets: dict[str, _Bucket] = {}
         self._polls = 0
         self._high: Position = ()
-        self._looked_s = -1.0
-        self._looking: asyncio.Lock | None = None
+        self._news = asyncio.Event()
+        self._lookout: asyncio.Task[None] | None = None
 
     def routes(self) -> list[Route]:
         """For `Starlette(routes=…)`."""
@@ -196,22 +197,33 @@ class FeedRoutes:
     async def _changed(self, request: Request, position: Position, streams: Sequence[str], deadline_s: float) -> bool:
         """Wait until there is more than `position`; False at the deadline or when nobody listens any more."""
         while (left_s := deadline_s - time.monotonic()) > 0:
-            await asyncio.sleep(min(_LOOK_EVERY_S, left_s))
+            news = self._watch()
+            if self._high and self._feed.source.lag(position, self._high, streams) > 0:
+                return True
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(news.wait(), min(left_s, _LISTENS_EVERY_S))
             if await request.is_disconnected():
                 return False
-            if self._feed.source.lag(position, await self._look(), streams) > 0:
-                return True
         return False
 
-    async def _look(self) -> Position:
-        """The newest committed positions; one look serves everybody who waits."""
-        if self._looking is None:
-            self._looking = asyncio.Lock()
-        async with self._looking:
-            if time.monotonic() - self._looked_s >= _LOOK_EVERY_S * 0.8:
-                self._high = (await self._on_thread(self._feed.source.bounds)).high
-                self._looked_s = time.monotonic()
-            return self._high
+    def _watch(self) -> asyncio.Event:
+        """Set at the next commit; one task looks at the journal for everybody who waits."""
+        if self._lookout is None or self._lookout.done():
+            self._news = asyncio.Event()
+            self._lookout = asyncio.get_running_loop().create_task(self._look_out())
+        return self._news
+
+    async def _look_out(self) -> None:
+        while self._polls:
+            try:
+                high = (await self._on_thread(self._feed.source.bounds)).high
+            except StorefrontError:
+                high = self._high  # whoever asks next is told
+            if high != self._high:
+                self._high = high
+                news, self._news = self._news, asyncio.Event()
+                news.set()
+            await asyncio.sleep(_LOOK_EVERY_S)
 
     async def _on_thread(self, work: Callable[[], T]) -> T:
         if self._one_thread is None:
