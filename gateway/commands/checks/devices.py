@@ -17,6 +17,8 @@ def look(scene: Scene, others: Sequence[Finding]) -> list[Finding]:
         last_s = scene.record.last_s.get(plan.path)
         last = f"last event {ago(last_s, scene.now)}" if last_s else "no event among the newest"
         condition = scene.record.conditions.get(plan.name) if scene.running else None
+        if condition and last_s and last_s > (scene.record.heartbeat_s or 0.0):
+            condition = "live"  # it has spoken since the heartbeat
         says = f"{plan.name} ({plan.driver.name}): {last}"
         if condition is None:
             found.append(note("devices", 0, says + "."))

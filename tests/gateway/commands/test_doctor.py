@@ -22,7 +22,7 @@ from devices.transports.mqtt_settings import MqttSettings
 from devices.transports.serial_line import SerialPort
 from gateway.app import Gateway
 from gateway.clock import FakeClock
-from gateway.commands.checks import storage
+from gateway.commands.checks import devices, storage
 from gateway.commands.checks.finding import SEVERITIES, Finding, Veil, ranked
 from gateway.commands.checks.mqtt_probe import visit
 from gateway.commands.checks.ports import look, looks_like, may_use, users_of
@@ -378,6 +378,20 @@ def test_silence_is_told_once_and_with_its_cause(shop, taken):
     (silent,) = wrong(found, "devices")
     assert silent.says.startswith("b (rdm6300)")
     assert len(wrong(found, "ports")) == 1
+
+
+def test_a_device_that_spoke_since_the_heartbeat_is_not_called_silent(shop):
+    """The heartbeat comes once a minute: what the journal holds since then counts for more."""
+    shop.configure(READER.format("replay:x"))
+    settings, plans = _planned(shop)
+    now = shop.clock.now()
+    for last_s, severity in ((now.wall_s - 1, "ok"), (now.wall_s - 50, "warning")):
+        record = Record({"uhf_m100/gate": last_s}, now.wall_s, now.wall_s - 30, "ntp", {"gate": "never_seen"})
+        scene = Scene(
+            config=shop.config, settings=settings, plans=plans, directory=shop.directory, journal=shop.journal, now=now,
+            holder=Holder(1, 0, 0.0), record=record,
+        )  # fmt: skip
+        assert [each.severity for each in devices.look(scene, [])] == [severity]
 
 
 # -- broker
