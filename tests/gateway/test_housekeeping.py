@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from gateway.journal.commit_loop import CommitLoop
 from gateway.journal.identity import load
 from gateway.journal.reader import JournalReader
 from gateway.journal.writer import JournalWriter
+from gateway.runtime.systemd import Notifier
 from gateway.shopper.day_keys import DayKeys
 
 NIGHT_S = datetime(2026, 11, 22, 19, 5, tzinfo=UTC).timestamp()  # 03:05 in Shanghai
@@ -292,3 +294,20 @@ def test_a_destroyed_journal_does_not_stop_the_start_and_is_said_once(tmp_path):
     assert alarm["severity"] == "critical"
     assert aside in alarm["hint"]
     assert not salvage_under_way(path)
+
+
+def test_a_long_salvage_asks_systemd_for_time(tmp_path):
+    """While a salvage holds the start up, the service manager is asked to wait longer; else it is not."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(5)
+        gateway = Gateway(settings(tmp_path), clock=FakeClock())
+        gateway.notifier = Notifier(str(tmp_path / "notify"))
+        assert isinstance(gateway.clock, FakeClock)
+        gateway.clock.advance(20)
+        gateway._beat(None)
+        assert b"EXTEND" not in manager.recv(4096)
+        (tmp_path / "journal.db.salvage").write_text("{}")
+        gateway.clock.advance(20)
+        gateway._beat(None)
+        assert manager.recv(4096).startswith(b"EXTEND_TIMEOUT_USEC=120000000")
