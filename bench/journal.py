@@ -6,7 +6,8 @@
 - `paced`: events at an even pace through Inlet and CommitLoop; the receipt's time is when the commit was on disk. Bytes
   are `write_bytes` of /proc/self/io: whole 4 KiB pages of everything, checkpoints too. Beside it the limit: one
   4 KiB append with fdatasync, nothing else.
-- `flat`: append, read-batch and acknowledge at growing sizes of the backlog, lower quartiles (the machine may be shared), against the smallest.
+- `flat`: append, read-batch and acknowledge at growing sizes of the backlog against the smallest size; lower quartiles,
+  because the machine may be shared.
 
     python -m bench.journal [--only append|paced|flat] [--full] [--seconds 20]
 """

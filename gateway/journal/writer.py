@@ -42,6 +42,7 @@ _FAST_ROW_S = 20e-6
 _ROOMY_SHARE = 0.25
 _ROOM_TO_OPEN_BYTES = 1 << 20
 _SAMPLE = 512  # newest bodies that a dictionary is learned from
+_COMPARED = 128  # of them, to judge a new one by
 _SAMPLE_BYTES = 4096  # a longer body is no example
 _LEARN_AT = (256, 4096)  # events since the start; then again every `_LEARN_EVERY`
 _LEARN_EVERY = 262_144
@@ -392,8 +393,9 @@ class JournalWriter:
         if not phrases or self._packer.number >= LEARNED_LIMIT:
             return
         candidate = Packer(self._packer.number + 1, phrases)
-        now = sum(len(self._packer.pack(body)) for body in bodies)
-        if sum(len(candidate.pack(body)) for body in bodies) > now * _LEARN_GAIN:
+        some = bodies[:: len(bodies) // _COMPARED + 1]
+        now = sum(len(self._packer.pack(body)) for body in some)
+        if sum(len(candidate.pack(body)) for body in some) > now * _LEARN_GAIN:
             return
         with self._mapped("write journal"):
             with self._transaction() as connection:
