@@ -6,7 +6,7 @@
   CPU is that of the whole process tree. `start` comes from the same runs: from the process to the first durable event.
 - `footprint`: resident memory with 20 devices and CPU while nothing happens, both at once.
 - `store`: the peer's storage class alone against our journal, with the same bytes: append until committed (ours with
-  synchronous=FULL, the peer as it is: NORMAL), and read-and-confirm, in turns, at growing backlogs.
+  synchronous=FULL, the peer as it is: NORMAL), and read-and-confirm, in turns, with a small and a large backlog.
 - `kills`: SIGKILL under an even load; what a broker was told is safe, and is found nowhere afterwards.
 
     python -m bench.thingsboard [--only throughput|footprint|store|kills] [--messages 20000] [--rounds 3] [--kills 20]
@@ -47,7 +47,7 @@ SIZE_BYTES = 250
 DEVICES = 20
 PACK = 1000  # rows the peer reads and confirms at a time, by its defaults
 BATCH = 256  # events our writer takes into one commit, by its defaults
-SLICE = 30_000  # rows appended and drained at each look
+SLICE = 20_000  # rows appended and drained at each look
 KILL_PER_S = 500.0
 WITHIN_S = 120.0
 
@@ -212,35 +212,33 @@ def store(root: Path, sizes: list[int], rounds: int) -> dict[str, float]:
     events = [Draft("observations", event.type, event.body) for event in shop(SLICE)]
     messages = root / "messages"
     messages.write_bytes(b"\n".join(event.body for event in events) + b"\n")
-    ours = _OurStore(root / "ours" / "journal.db", events)
-    ours.open()
-    figures: dict[str, float] = {}
-    rows = 0
-    try:
-        with _peer_store(root / "peer", messages) as ask:
-            for size in sizes:
-                ask(f"fill {size - rows}")
-                ours.append(size - rows, 4096)
-                rows = size
-                seen: dict[str, list[float]] = {}
-                for _ in range(rounds):
-                    _note_spent(seen, "peer append", ask(f"append {SLICE}"))
-                    _note_spent(seen, "ours append", ours.append(SLICE))
-                    _note_spent(seen, "peer drain", ask(f"drain {SLICE}"))
-                    _note_spent(seen, "ours drain", ours.drain(SLICE))
-                    ask("synchronous FULL")
-                    _note_spent(seen, "peer durable", ask(f"append {SLICE}"))
-                    ask(f"drain {SLICE}")
-                    ask("synchronous NORMAL")
-                figures |= {f"{name} {size}": statistics.median(values) for name, values in seen.items()}
-    finally:
-        ours.close()
-    return figures
+    seen: dict[str, list[float]] = {}
+    with ExitStack() as stack:
+        pairs: dict[int, tuple[Callable[[str], Spent], _OurStore]] = {}
+        for size in sizes:
+            ask = stack.enter_context(_peer_store(root / f"peer-{size}", messages))
+            ours = _OurStore(root / f"ours-{size}" / "journal.db", events)
+            stack.callback(ours.close)
+            ours.open()
+            ask(f"fill {size}")
+            ours.append(size, 4096)
+            pairs[size] = ask, ours
+        for _ in range(rounds):
+            for size, (ask, ours) in pairs.items():
+                _note_spent(seen, f"peer append {size}", ask(f"append {SLICE}"))
+                _note_spent(seen, f"ours append {size}", ours.append(SLICE))
+                _note_spent(seen, f"peer drain {size}", ask(f"drain {SLICE}"))
+                _note_spent(seen, f"ours drain {size}", ours.drain(SLICE))
+                ask("synchronous FULL")
+                _note_spent(seen, f"peer durable {size}", ask(f"append {SLICE}"))
+                ask(f"drain {SLICE}")
+                ask("synchronous NORMAL")
+    return {name: statistics.median(values) for name, values in seen.items()}
 
 
 def _note_spent(seen: dict[str, list[float]], kind: str, spent: Spent) -> None:
     seen.setdefault(kind, []).append(SLICE / spent[0])
-    seen.setdefault(f"{kind} cpu_us", []).append(spent[1] / SLICE * 1e6)
+    seen.setdefault(f"cpu_us {kind}", []).append(spent[1] / SLICE * 1e6)
 
 
 def kills(root: Path, count: int) -> dict[str, float]:
@@ -297,7 +295,7 @@ def main() -> int:
     parts: dict[str, Callable[[Path], dict[str, float]]] = {
         "throughput": lambda root: throughput(root, count, asked.rounds),
         "footprint": lambda root: footprint(root, asked.idle_s),
-        "store": lambda root: store(root, [10_000, asked.rows], asked.rounds),
+        "store": lambda root: store(root, [10_000, asked.rows], asked.rounds + 2),
         "kills": lambda root: kills(root, asked.kills),
     }
     results: dict[str, dict[str, float]] = {}
@@ -349,7 +347,7 @@ def _store_figures(of: dict[str, float]) -> list[Figure]:
     figures = []
 
     def said(what: str, size: int) -> str:
-        return f"{of[f'{what} {size}']:,.0f}/s ({of[f'{what} cpu_us {size}']:.0f} µs CPU)"
+        return f"{of[f'{what} {size}']:,.0f}/s ({of[f'cpu_us {what} {size}']:.0f} µs CPU)"
 
     for size in sizes:
         ours = of[f"ours append {size}"]

@@ -2,8 +2,8 @@
 
     python bench/thingsboard_store.py FOLDER MESSAGES
 
-FOLDER: where its database lies; MESSAGES: a file of one message a line. Commands, each answered with one line, seconds and CPU
-seconds: `fill N` (rows put there directly, to make a backlog), `append N` (its `put`, until all are committed),
+FOLDER: where its database lies; MESSAGES: a file of one message a line. Commands, each answered with one line,
+seconds and CPU seconds: `fill N` (rows put there directly: a backlog), `append N` (its `put`, until all are committed),
 `drain N` (its packs, each read and then confirmed, until N rows are gone), `synchronous MODE` (FULL or, as it ships,
 NORMAL), `quit`. Imports nothing of ours.
 """
