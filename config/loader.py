@@ -29,7 +29,6 @@ DEMO = HERE / "demo.toml"
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
 _UNKNOWN = re.compile(r"unknown field `(?P<name>[^`]*)`")
 _MISSING = re.compile(r"missing required field `(?P<name>[^`]*)`")
-_SECRET_KEYS = ("password", "token")
 
 
 def state_directory() -> Path:
@@ -194,19 +193,27 @@ def _problems(settings: Settings) -> Iterator[tuple[str, str, str]]:
     for index, camera in enumerate(settings.cameras):
         if camera.name in names["devices"]:
             yield f"cameras[{index}].name", f"{camera.name!r} is the name of a device already", "give each its own"
-        if camera.password and camera.password.partition(":")[0] not in ("file", "env", "credential"):
+    secrets = {
+        "broker.password": settings.broker.password,
+        "platform.token": settings.platform.token,
+        "platform.client_secret": settings.platform.client_secret,
+        "platform.signing_key": settings.platform.signing_key,
+        **{f"cameras[{index}].password": camera.password for index, camera in enumerate(settings.cameras)},
+        **{f"feed.consumers[{index}].token": it.token for index, it in enumerate(settings.feed.consumers)},
+    }
+    for place, value in secrets.items():
+        if value and value.partition(":")[0] not in ("file", "env", "credential"):
             yield (
-                f"cameras[{index}].password", "a secret stands in the configuration",
+                place, "a secret stands in the configuration",
                 "write a reference: file:/path, env:NAME or credential:NAME",
             )  # fmt: skip
-    for table, section in (("broker", settings.broker), ("platform", settings.platform)):
-        for key in _SECRET_KEYS:
-            value = getattr(section, key, "")
-            if value and value.partition(":")[0] not in ("file", "env", "credential"):
-                yield (
-                    f"{table}.{key}", "a secret stands in the configuration",
-                    "write a reference: file:/path, env:NAME or credential:NAME",
-                )  # fmt: skip
+    platform, feed = settings.platform, settings.feed
+    needs = {"bearer": "token", "oauth2": "client_secret", "certificate": "cert_file", "signature": "signing_key"}
+    missing = needs.get(platform.auth, "")
+    if platform.url and missing and not getattr(platform, missing):
+        yield f"platform.{missing}", "missing", f'auth = "{platform.auth}" needs it; auth = "none" suits a demo only'
+    if feed.enabled and feed.host not in ("127.0.0.1", "::1", "localhost") and not feed.cert_file:
+        yield "feed.cert_file", "missing", "events leave this machine encrypted only: give cert_file and key_file"
 
 
 def _suggest(name: str, into: type[Any], path: str) -> str:

@@ -119,12 +119,45 @@ class CameraSettings(Section, frozen=True, kw_only=True):
 
 
 class PlatformSettings(Section, frozen=True, kw_only=True):
-    """`[platform]`: where events go."""
+    """`[platform]`: where events go. Secrets are references."""
 
     url: str = ""  # empty: events wait in the journal
-    token: str = ""  # a reference
+    auth: Literal["none", "bearer", "oauth2", "certificate", "signature"] = "bearer"
+    token: str = ""  # bearer
+    client_id: str = ""  # oauth2
+    client_secret: str = ""
+    token_path: str = "/oauth/token"  # noqa: S105 - a path
+    scope: str = ""
+    signing_key: str = ""  # signature: an Ed25519 private key, PEM
+    signing_key_id: str = ""
     ca_file: str = ""
-    options: dict[str, Any] = {}
+    cert_file: str = ""  # certificate: ours, PEM
+    key_file: str = ""
+    proxy: str = ""
+    compression: Literal["gzip", "zstd", "identity"] = "gzip"
+    interval_s: Positive = 2.0  # how often each stream is sent; bounds an event's age
+    boot_delay_s: Annotated[float, Meta(ge=0)] = 60.0  # a start waits for a random part of this
+    commands: bool = True  # ask the platform for commands
+
+
+class ConsumerSettings(Section, frozen=True, kw_only=True):
+    """One `[[feed.consumers]]` table: who may pull, and what."""
+
+    name: Name
+    token: str  # a reference
+    streams: Annotated[tuple[Literal["transactions", "measurements", "observations"], ...], Meta(min_length=1)]
+    required: bool = False  # retention waits for it, up to the quota
+
+
+class FeedSettings(Section, frozen=True, kw_only=True):
+    """`[feed]`: the same events for those who pull, on a port of its own; nobody may read without a token."""
+
+    enabled: bool = False
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8081
+    cert_file: str = ""  # needed on any address but loopback
+    key_file: str = ""
+    consumers: tuple[ConsumerSettings, ...] = ()
 
 
 class LogSettings(Section, frozen=True, kw_only=True):
@@ -142,6 +175,7 @@ class Settings(Section, frozen=True, kw_only=True):
     page: PageSettings = PageSettings()
     presence: PresenceSettings = PresenceSettings()
     platform: PlatformSettings = PlatformSettings()
+    feed: FeedSettings = FeedSettings()
     log: LogSettings = LogSettings()
     devices: tuple[DeviceSettings, ...] = ()
     cameras: tuple[CameraSettings, ...] = ()

@@ -24,7 +24,7 @@ from devices.transports.mqtt_settings import MqttSettings, Tls, broker_address
 from gateway.broker_worker import BrokerWorker
 from gateway.clock import Clock, SystemClock
 from gateway.errors import ConfigError, StorefrontError, Unavailable
-from gateway.event import Origin
+from gateway.event import STREAMS, Origin
 from gateway.heartbeat import Departures, Heartbeat
 from gateway.housekeeping import Calendar, Chores, Housekeeping, salvage_under_way
 from gateway.intake.health import DeviceBoard
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SOURCES, WITNESSES, JOURNAL, PAGE, BROKER = 0, 5, 20, 25, 30  # stages: the order of stopping
+SOURCES, WITNESSES, DELIVERY, JOURNAL, PAGE, BROKER = 0, 5, 10, 20, 25, 30  # stages: the order of stopping
 _STATUS_EVERY_S = 10.0
 _SALVAGE_S = 120.0  # asked of systemd again and again while a salvage holds the start up
 
@@ -141,7 +141,7 @@ class Gateway:
         plans = plan(fresh, str(self._file))
         said = [
             f"restart needed: [{name}] changed"
-            for name in ("gateway", "storage", "broker", "page", "presence", "platform", "cameras")
+            for name in ("gateway", "storage", "broker", "page", "presence", "platform", "feed", "cameras")
             if getattr(fresh, name) != getattr(self.settings, name)
         ]
         if fresh.log != self.settings.log:
@@ -180,6 +180,10 @@ class Gateway:
         add("housekeeping", lambda: Housekeeping(self, self.chores), patience_s=60.0, stage=WITNESSES)
         add("calendar", lambda: Calendar(self.chores.plan, self.clock), patience_s=60.0, stage=WITNESSES)
         add("projector", self._projector, patience_s=60.0, stage=WITNESSES)
+        if self.settings.platform.url:
+            self._add_delivery()
+        if self.settings.feed.enabled:
+            add("feed", self._feed, patience_s=60.0, stage=DELIVERY)
         if self.settings.page.enabled:
             add("page", self._page, patience_s=30.0, stage=PAGE)
 
@@ -188,6 +192,20 @@ class Gateway:
             self.supervisor.add(name, partial(self._mqtt_source, name, plans), patience_s=30.0, stage=SOURCES)
         else:
             self.supervisor.add(name, partial(self._serial_source, plans[0]), patience_s=30.0, stage=SOURCES)
+
+    def _add_delivery(self) -> None:
+        from gateway.delivery import Delivery  # HTTP libraries, only where there is a platform
+
+        delivery = Delivery(self)
+        for stream in STREAMS:  # generous patience: a name look-up may hang for a minute
+            self.supervisor.add(f"sync-{stream}", partial(delivery.syncer, stream), patience_s=180.0, stage=DELIVERY)
+        if self.settings.platform.commands:
+            self.supervisor.add("commands", delivery.commands, patience_s=180.0, stage=DELIVERY)
+
+    def _feed(self) -> Worker:
+        from gateway.delivery import FeedServer  # as above
+
+        return FeedServer(self)
 
     def _serial_source(self, device: DevicePlan) -> SerialSource:
         line = line_for(device.settings.address, device.baud, device.bytesize, device.parity)

@@ -220,3 +220,31 @@ def doctor(config: Config = None, json: Json = False) -> int:
     from gateway.commands import doctor as command
 
     return command.doctor(config, as_json=json)
+
+
+@app.command()
+def platform(
+    database: Annotated[Path | None, typer.Option(help="SQLite file; beside the gateway's data if not given.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8090,
+    gateway: Annotated[list[str] | None, typer.Option(help="NAME=REFERENCE of a gateway's token.")] = None,
+    reader: Annotated[list[str] | None, typer.Option(help="NAME=REFERENCE of a feed reader's token.")] = None,
+) -> int:
+    """Serve the reference platform: for demos and integrators, not for production."""
+    from gateway.commands import platform as command
+
+    return command.platform(database, host, port, gateway or [], reader or [])
+
+
+@app.command()
+def conformance(
+    url: Annotated[str, typer.Argument(help="Address of the platform, https://…")],
+    gateway: Annotated[str, typer.Option(help="A gateway name that it lets push.")] = "conformance",
+    token: Annotated[str, typer.Option(help="Reference of its bearer token: file:… or env:…")] = "",
+    ca: Annotated[Path | None, typer.Option(help="Certificate authority, PEM.")] = None,
+    json: Json = False,
+) -> int:
+    """Ask a central platform every question of the sync contract and say what it answers wrongly."""
+    from gateway.commands import platform as command
+
+    return command.conformance(url, gateway, token, ca, as_json=json)

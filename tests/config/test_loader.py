@@ -23,7 +23,7 @@ def test_the_example_loads_and_its_devices_can_be_planned() -> None:
 def test_the_example_shows_every_option_with_its_default() -> None:
     """A section that is spelled out whole equals the built-in one, and no key of a table is missing."""
     settings, built_in = load(EXAMPLE), Settings()
-    for name in ("gateway", "storage", "broker", "page", "presence", "platform", "log"):
+    for name in ("gateway", "storage", "broker", "page", "presence", "platform", "feed", "log"):
         assert getattr(settings, name) == getattr(built_in, name)
     text = EXAMPLE.read_text("utf-8")
 
@@ -49,7 +49,7 @@ def test_the_example_shows_every_option_with_its_default() -> None:
         ('[gateway]\ntime_zone = "Mars/Olympus"', "gateway.time_zone: unknown time zone", "IANA"),
         ('[gateway]\nname = "a/b"', "gateway.name: expected str matching regex", ""),
         ('[broker]\nmode = "external"', "broker.url: missing", "mqtt://"),
-        ('[broker]\nmode = "external"\nurl = "http://x"', "broker.url: 'http://x' is no broker address", "mqtt"),
+        ('[broker]\nmode = "external"\nurl = "http://x"', "broker.url: it is no broker address", "mqtt"),
         ('[broker]\npassword = "hunter2"', "broker.password: a secret stands", "file:/path"),
         (
             '[[devices]]\nname = "a"\ndriver = "x"\n[[devices]]\nname = "a"\ndriver = "y"',

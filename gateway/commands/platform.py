@@ -1,0 +1,77 @@
+"""`platform` and `conformance`: the reference platform, and the questions it has to answer."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import uvicorn
+
+from config.loader import resolve_secret, state_directory
+from gateway.clock import SystemClock
+from gateway.commands.common import print_json
+from gateway.errors import ConfigError
+from gateway.event import STREAMS
+from sync.conformance import Check, check
+from sync.credentials import Bearer
+from sync.feed import FeedToken, token_digest
+from sync.http_client import ClientOptions, HttpClient
+from sync.platform.app import Guard, platform_app
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def platform(database: Path | None, host: str, port: int, guards: list[str], readers: list[str]) -> int:
+    """Serve the reference platform until Ctrl-C.
+
+    Args:
+        database: its SQLite file; None: beside the gateway's data.
+        host, port: where to listen.
+        guards: `gateway=REFERENCE` of the token each gateway must show; none: every gateway on loopback.
+        readers: `consumer=REFERENCE` of the token of each reader of its feed.
+    """
+    if not guards and host not in _LOOPBACK:
+        raise ConfigError(
+            "start platform", host, "without tokens everybody could write", "name them: --gateway gw01=file:/path"
+        )
+    path = database or state_directory() / "platform.db"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    app = platform_app(
+        path,
+        guards=[Guard(name, token_digest(secret)) for name, secret in map(_named, guards)],
+        tokens=[FeedToken(name, token_digest(secret), STREAMS) for name, secret in map(_named, readers)],
+    )
+    print(f"Reference platform: http://{host}:{port}  data: {path}  (not for production)", flush=True)
+    uvicorn.run(app, host=host, port=port, log_level="warning", server_header=False)
+    return 0
+
+
+def conformance(url: str, gateway: str, token: str, ca: Path | None, *, as_json: bool) -> int:
+    """Ask a platform every question of the contract and print the report; 1 when one answer is wrong."""
+    options = ClientOptions(url=url, ca=ca)
+    options.check()
+    credentials = Bearer(lambda: resolve_secret(token, "--token")) if token else None
+    client = HttpClient(options, credentials)
+
+    try:
+        report = check(client, url, SystemClock(), gateway, lambda answer: None if as_json else _dot(answer))
+    finally:
+        client.close()
+    if as_json:
+        print_json(report)
+    else:
+        print("\n" + report.render())
+    return 0 if report.passed else 1
+
+
+def _dot(answer: Check) -> None:
+    """Progress on a terminal: one mark a question."""
+    if sys.stderr.isatty():
+        print({"pass": ".", "fail": "F", "skip": "s"}[answer.verdict], end="", file=sys.stderr, flush=True)
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, mark, reference = text.partition("=")
+    if not mark or not name:
+        raise ConfigError("read option", text, "not NAME=REFERENCE", "as in gw01=file:/etc/storefront/gw01.token")
+    return name, resolve_secret(reference, name)
