@@ -174,8 +174,8 @@ def _problems(settings: Settings) -> Iterator[tuple[str, str, str]]:
     if settings.broker.url and not re.match(r"^mqtts?://[^/\s]+$", settings.broker.url):
         yield (
             "broker.url",
-            f"{settings.broker.url!r} is no broker address",
-            "write mqtt://host:1883 or mqtts://host:8883",
+            "it is no broker address",  # not quoted: it may hold a password
+            "write mqtt://host:1883 or mqtts://host:8883; user name and password stand by themselves",
         )
     names = {
         "devices": [device.name for device in settings.devices],
