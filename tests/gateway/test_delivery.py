@@ -1,0 +1,144 @@
+"""Delivery in the whole gateway: events reach the reference platform, and who pulls reads the same bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from config.loader import parse
+from gateway.app import Gateway
+from gateway.clock import SystemClock
+from gateway.delivery import Delivery, InletAlarms
+from gateway.errors import ConfigError
+from gateway.event import Origin, draft
+from gateway.event_types import ButtonPressed
+from gateway.intake.inlet import Inlet, Item
+from gateway.journal.reader import JournalReader
+from sync.platform.app import platform_app
+
+CONFIG = """
+[storage]
+directory = "{directory}"
+[broker]
+mode = "none"
+[page]
+enabled = false
+[platform]
+url = "http://127.0.0.1:{port}"
+auth = "none"
+interval_s = 0.2
+boot_delay_s = 0
+[feed]
+enabled = true
+port = {feed_port}
+[[feed.consumers]]
+name = "bi"
+token = "env:FEED_TOKEN"
+streams = ["observations"]
+"""
+
+
+def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline_s, "it did not come about in time"
+        time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def platform(path: Path, port: int = 0) -> Iterator[int]:
+    """A reference platform on loopback."""
+    config = uvicorn.Config(platform_app(path), host="127.0.0.1", port=port, log_level="warning", ws="none")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    until(lambda: server.started)
+    yield server.servers[0].sockets[0].getsockname()[1]
+    server.should_exit = True
+    thread.join(10)
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def test_events_reach_the_platform_and_the_feed_and_survive_an_outage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pushed once each over an outage of the platform; pulled bytes are the journal's; no token, no feed."""
+    monkeypatch.setenv("FEED_TOKEN", "s3cret")
+    feed_port = free_port()
+    with platform(tmp_path / "platform.db") as port:
+        settings = parse(CONFIG.format(directory=tmp_path / "state", port=port, feed_port=feed_port), "test")
+        gateway = Gateway(settings)
+        stop = threading.Event()
+        thread = threading.Thread(target=gateway.run, args=(stop,))
+        thread.start()
+        until(lambda: gateway.commits.is_open)
+
+        def press(count: int) -> None:
+            at = gateway.clock.now()
+            data = ButtonPressed(button="b", value="single")
+            one = draft("observations", "store.button.pressed.v1", data, source="//t1/b", at=at)
+            gateway.inlet.offer("test", Item([one] * count), 1.0)
+
+        def acked() -> int:
+            with JournalReader(gateway.journal_path) as reader:
+                return reader.state("observations").acked
+
+        press(300)
+        until(lambda: acked() == 300)
+    press(50)  # the platform is away
+    with platform(tmp_path / "platform.db", port):
+        until(lambda: acked() == 350, 60.0)
+        request = urllib.request.Request(f"http://127.0.0.1:{feed_port}/v1/feed?limit=500")
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(request, timeout=10)
+        request.add_header("Authorization", "Bearer s3cret")
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            pulled = json.loads(answer.read())
+        stop.set()
+        thread.join(20)
+    assert not thread.is_alive()
+    with JournalReader(gateway.journal_path) as reader:
+        kept = [event.decode() for event in reader.read("observations", 0, 500)]
+        state = reader.state("observations")
+    assert pulled == kept and len(kept) == 350
+    assert state.accepted == state.acked + state.pending + state.quarantined + state.expired + state.declared_lost
+
+
+def test_a_platform_that_cannot_be_used_is_a_configuration_error(tmp_path: Path) -> None:
+    """Plain HTTP to another machine, and a signing key that is none, are told before anything is sent."""
+    for platform_table, why in (
+        ('url = "http://platform.example"\nauth = "none"', "plain HTTP"),
+        ('url = "https://platform.example"\nauth = "signature"\nsigning_key = "env:NOT_A_KEY"', "private key"),
+    ):
+        settings = parse(f'[storage]\ndirectory = "{tmp_path}"\n[platform]\n{platform_table}', "test")
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(ConfigError, match=why):
+            patch.setenv("NOT_A_KEY", "no key")
+            Delivery(Gateway(settings))
+
+
+def test_an_alarm_is_told_once_and_cleared_once() -> None:
+    """Trouble that goes on is one event; so is its end."""
+    inlet = Inlet()
+    alarms = InletAlarms(Origin("t1", "1", "gw"), SystemClock(), inlet)
+    for _ in range(3):
+        alarms.raised("platform refuses us", "renew the token")
+    alarms.cleared("something else")
+    alarms.cleared("platform refuses us")
+    alarms.cleared("platform refuses us")
+    told = [event.type for item in inlet.take(10, 0.0, 0.0) for event in item.drafts]
+    assert told == ["store.alarm.raised.v1", "store.alarm.cleared.v1"]
