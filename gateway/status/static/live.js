@@ -19,11 +19,10 @@
   };
   const listen = () => {
     const live = new EventSource(source);
-    live.onopen = () => { clearTimeout(timer); gone.hidden = true; };
+    live.onopen = () => { clearTimeout(timer); timer = 0; gone.hidden = true; };
     live.onmessage = (message) => show(JSON.parse(message.data));
     live.onerror = () => {
-      clearTimeout(timer);
-      timer = setTimeout(() => { gone.hidden = false; }, 4000);
+      timer ||= setTimeout(() => { gone.hidden = false; }, 4000); // a moment's break is not worth a word
       if (live.readyState === EventSource.CLOSED) setTimeout(listen, 5000); // refused: the browser gives up, we do not
     };
   };
