@@ -212,6 +212,7 @@ def salvage(
         fresh.replace(path)
         disk.sync_directory(path.parent)
         _note_path(path).unlink()
+        disk.sync_directory(path.parent)  # or the note may come back and have all of this done again, over newer events
         disk.acquit(path)
     except sqlite3.Error as error:
         if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
@@ -418,7 +419,7 @@ class _Work:
 
 
 def _lost_tail(path: Path, database: RawFile, wal: RawFile) -> str | None:
-    """Says so when the log holds rows of a finished commit that SQLite would not give: what is before them is gone."""
+    """Says so when the log holds rows of finished commits that SQLite would not give: what is before them is gone."""
     page_bytes = page_bytes_of(database, wal)
     if page_bytes is None:
         return None
@@ -429,7 +430,10 @@ def _lost_tail(path: Path, database: RawFile, wal: RawFile) -> str | None:
     except sqlite3.Error as error:
         return None if not _is_damage(error) else str(error)
     unseen = list(frames(wal, page_bytes))[seen:]
-    commits = {frame.salt: frame.offset for frame in unseen if frame.commit}
+    ends: dict[bytes, list[int]] = {}
+    for frame in unseen:
+        if frame.commit:
+            ends.setdefault(frame.salt, []).append(frame.offset)
     source = PageSource(database, wal, page_bytes)
     beyond: list[int] = []
 
@@ -444,8 +448,9 @@ def _lost_tail(path: Path, database: RawFile, wal: RawFile) -> str | None:
 
     lowest = min(heads.values())
     for frame in unseen:
-        # A commit cut short by a power cut has no last frame; one that is followed by destruction has.
-        if commits.get(frame.salt, -1) >= frame.offset:
+        # The last commit alone may be what a power cut left of it: sectors reach the disk in any order, and nobody was
+        # told of it. Where another commit follows, the broken one had been synced: acknowledged events are behind it.
+        if len(last := ends.get(frame.salt, [])) > 1 and last[-1] >= frame.offset:
             source.rows_in(wal.read(frame.offset, page_bytes), newer, lambda position: position > lowest)
             if beyond:
                 return "the write-ahead log is damaged before its end"
