@@ -5,6 +5,7 @@ Knows no SQLite and no thread.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -13,7 +14,7 @@ import msgspec
 from gateway.event import Draft, Stream
 from gateway.journal.reader import StoredEvent
 from gateway.journal.schema import StreamEpoch
-from sync.uplink import EpochReason
+from sync.uplink import EpochReason, Lane
 
 Emit = Callable[[Draft], bool]
 """Hands an event to the inlet; False when it could not be taken now."""
@@ -26,6 +27,21 @@ class StreamView(msgspec.Struct, frozen=True):
     oldest: int
     head: int
     epochs: tuple[StreamEpoch, ...]  # oldest first, at least one, bases never fall
+
+    def epoch_at(self, position: int) -> StreamEpoch:
+        """The epoch that a position belongs to."""
+        return self.epochs[max(0, bisect_left([epoch.base for epoch in self.epochs], position) - 1)]
+
+    def end(self, position: int) -> int:
+        """The last position written so far that belongs to the same epoch as `position`."""
+        mine = self.epoch_at(position)
+        later = [epoch.base for epoch in self.epochs if epoch.base > mine.base]
+        return min(later[0] if later else self.head, self.head)
+
+    def lane(self, stream: Stream, position: int) -> Lane:
+        """The lane that a position belongs to."""
+        epoch = self.epoch_at(position)
+        return Lane(epoch.gateway, stream, epoch.epoch)
 
 
 class Ledger(Protocol):

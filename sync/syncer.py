@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from bisect import bisect_left
 from collections.abc import Callable
 from random import Random
 from typing import Literal, assert_never
@@ -26,6 +25,7 @@ from gateway.event import Stream
 from gateway.journal.reader import StoredEvent
 from gateway.journal.schema import StreamEpoch
 from gateway.runtime.worker import Wait, wait
+from sync.bisection import Bisection
 from sync.pacing import BOOT_DELAY_S, CREDENTIALS_CAP_S, Pace, Precedence
 from sync.ports import Alarms, Ledger, StreamView
 from sync.uplink import CODE_BISECTED, CODE_TOO_LARGE, Batch, BatchResult, Lane, Rejection, Uplink
@@ -33,7 +33,6 @@ from sync.uplink import CODE_BISECTED, CODE_TOO_LARGE, Batch, BatchResult, Lane,
 log = logging.getLogger(__name__)
 
 _IDLE_S = 0.5  # the longest single wait inside a step
-_TRIES_ALONE = 3
 _SUSPICIOUS = 3  # events in a row that the platform refuses without a verdict: then it is the platform
 
 Condition = Literal["starting", "live", "draining", "waiting", "closed", "unauthorised"]
@@ -121,9 +120,7 @@ class Syncer:
         self._most_events = self._max_events  # what 413 has taught; the platform's word may rise again, this not
         self._most_bytes = self._max_bytes
         self.commands_pending = 0  # as the platform said last
-        self._suspect_through = 0  # a refused batch ended here; 0: no search is on
-        self._try_events = 0  # how many events to send at once during the search
-        self._alone = (0, 0)  # (position, times it was refused alone)
+        self._search = Bisection()
         self._refused_in_row = 0
         self._again = 0  # answers in a row that asked for another position without any progress
         self._alarmed: set[str] = set()
@@ -174,10 +171,10 @@ class Syncer:
         after = self._place(view)
         if after is None:
             return
-        limit = min(self._max_events, self._try_events or self._max_events)
+        limit = self._search.limit(self._max_events)
         events = self._ledger.read(self.stream, after, limit, self._max_bytes) if view.head > after else []
-        lane = self._lane(view, after + 1)
-        if lane is None or view.head <= after:
+        lane = view.lane(self.stream, after + 1)
+        if view.head <= after:
             self._pace.idle(self._now_s())
             self._precedence.draining(self.stream, self._now_s(), False)
             self._condition, self._reason = "live", ""
@@ -185,7 +182,7 @@ class Syncer:
         if lane.epoch not in self._greeted and not self._greet(view, lane, after):
             return
         if not events or events[0].position > after + 1:
-            missing_through = min(events[0].position - 1 if events else view.head, self._end(view, after + 1))
+            missing_through = min(events[0].position - 1 if events else view.head, view.end(after + 1))
             self._declare(view, lane, after, missing_through)
             return
         self._send(view, lane, after, _run(events))
@@ -197,7 +194,8 @@ class Syncer:
             self._after = rewind
         if self._after is not None:
             return self._after
-        if view.cursor > 0 and (lane := self._lane(view, view.cursor)) is not None:
+        if view.cursor > 0:
+            lane = view.lane(self.stream, view.cursor)
             # Also when nothing is pending: a platform that was restored from a backup asks for its lost tail.
             if not self._greet(view, lane, view.cursor):
                 return None
@@ -217,7 +215,7 @@ class Syncer:
             return False
         self._greeted.add(lane.epoch)
         has = epoch.base + result.acked_through
-        end = self._end(view, epoch.base + 1) if view.head > epoch.base else epoch.base
+        end = view.end(epoch.base + 1) if view.head > epoch.base else epoch.base
         if has > end:
             if youngest:
                 return self._lost_tail(view, lane, result.acked_through)
@@ -251,11 +249,11 @@ class Syncer:
         if result.outcome == "taken":
             self._taken(view, batch, after, result)
         elif result.outcome == "bisect":
-            self._bisect(lane, after, events, result)
+            self._bisect(lane, events, result)
         elif result.outcome == "too_large":
-            self._too_large(lane, after, events, batch, result)
+            self._too_large(lane, events, batch, result)
         elif result.outcome == "gap":
-            self._gap(view, lane, batch, after, result)
+            self._gap(lane, batch, after, result)
         elif result.outcome == "conflict":
             self._conflict(view, lane, batch, after, result)
         elif result.outcome == "unknown_epoch":
@@ -283,7 +281,7 @@ class Syncer:
             return
         counters.last_taken_mono_s = now_s
         self._refused_in_row = self._again = 0
-        self._narrow(through, refused=False)
+        self._search.settled(through, set_aside=False)
         self._clear()
         backlog = view.head > through
         if result.stopped is not None and result.stopped.retry_after_s is not None:
@@ -291,29 +289,25 @@ class Syncer:
             self._hold("waiting", f"the platform stopped at {result.stopped.seq} ({result.stopped.code})",
                        result.stopped.retry_after_s)  # fmt: skip
             return
-        full = len(batch.events) >= min(self._max_events, self._try_events or self._max_events)
-        more = backlog and (full or self._suspect_through > 0 or view.head - through > self._max_events // 2)
+        full = len(batch.events) >= self._search.limit(self._max_events)
+        more = backlog and (full or self._search.on or view.head - through > self._max_events // 2)
         self._pace.worked(now_s, backlog=more)
         self._precedence.draining(self.stream, now_s, more)
         self._set("draining" if more else "live", "")
 
-    def _bisect(self, lane: Lane, after: int, events: list[StoredEvent], result: BatchResult) -> None:
+    def _bisect(self, lane: Lane, events: list[StoredEvent], result: BatchResult) -> None:
         """The batch was refused as a whole: halve it until the event that the platform cannot take is alone."""
         if len(events) > 1:
-            if not self._suspect_through:
-                self._suspect_through = events[-1].position
-            self._try_events = max(1, len(events) // 2)
+            self._search.refused(events[0].position, events[-1].position)
             self._pace.again()
             return
         position = events[0].position
-        tries = self._alone[1] + 1 if self._alone[0] == position else 1
-        self._alone = (position, tries)
-        if tries < _TRIES_ALONE:
+        if not self._search.refused_alone(position):
             self._hold("waiting", result.reason, result.retry_after_s)
             return
         self._set_aside(lane, position, events[0].seq, f"{CODE_BISECTED}: {result.reason}", CODE_BISECTED)
 
-    def _too_large(self, lane: Lane, after: int, events: list[StoredEvent], batch: Batch, result: BatchResult) -> None:
+    def _too_large(self, lane: Lane, events: list[StoredEvent], batch: Batch, result: BatchResult) -> None:
         if len(events) > 1:
             self._max_events = self._most_events = max(1, len(events) // 2)
             self._max_bytes = self._most_bytes = max(1, len(batch.body) // 2)
@@ -338,20 +332,9 @@ class Syncer:
         log.warning("stream=%s quarantined=%s seq=%d", self.stream, code, seq)
         self.counters.rejected += 1
         self._after = position
-        self._alone = (0, 0)
-        self._narrow(position, refused=True)
+        self._search.settled(position, set_aside=True)
 
-    def _narrow(self, through: int, *, refused: bool) -> None:
-        """During a search for a refused event: what to try next, now that everything up to `through` is settled."""
-        if not self._suspect_through:
-            return
-        left = self._suspect_through - through
-        if left <= 0:
-            self._suspect_through = self._try_events = 0
-        else:
-            self._try_events = left if refused else max(1, left // 2)
-
-    def _gap(self, view: StreamView, lane: Lane, batch: Batch, after: int, result: BatchResult) -> None:
+    def _gap(self, lane: Lane, batch: Batch, after: int, result: BatchResult) -> None:
         """The platform expects an earlier event: go back to it; what is not kept is declared on the way."""
         assert result.expected_seq is not None
         if result.expected_seq >= batch.first:
@@ -365,7 +348,7 @@ class Syncer:
 
     def _declare(self, view: StreamView, lane: Lane, after: int, through: int) -> None:
         """Positions that are not kept any more: tell the platform that they will never come."""
-        base = self._epoch_at(view, after + 1).base
+        base = view.epoch_at(after + 1).base
         self._pace.sent(self._now_s())
         result = self._uplink.declare_gap(lane, after + 1 - base, through - base, "not kept by the gateway")
         if result.outcome != "taken":
@@ -382,8 +365,7 @@ class Syncer:
         seq = result.conflict_seq
         if seq is None or not batch.first <= seq <= batch.last:
             if len(batch.events) > 1:
-                self._try_events = max(1, len(batch.events) // 2)  # find the first one that differs
-                self._suspect_through = self._suspect_through or after + len(batch.events)
+                self._search.refused(after + 1, after + len(batch.events))  # find the first one that differs
                 self._spin("a conflict somewhere in the batch", result)
                 return
             seq = batch.first
@@ -394,7 +376,7 @@ class Syncer:
             base = view.cursor
         self._ledger.begin_epoch(self.stream, base, "conflict")
         self.counters.epochs += 1
-        self._suspect_through = self._try_events = 0
+        self._search.stop()
         log.error("stream=%s epoch=new reason=conflict lane=%s seq=%d", self.stream, lane, seq)
         self._alarm(
             "sync.conflict",
@@ -471,22 +453,6 @@ class Syncer:
         for what in self._alarmed - {"sync.conflict", "sync.tail-lost"}:  # those need a look, whatever happens next
             self._alarms.cleared(f"{what}.{self.stream}")
             self._alarmed.discard(what)
-
-    def _lane(self, view: StreamView, position: int) -> Lane | None:
-        if position < 1:
-            return None
-        epoch = self._epoch_at(view, position)
-        return Lane(epoch.gateway, self.stream, epoch.epoch)
-
-    @staticmethod
-    def _epoch_at(view: StreamView, position: int) -> StreamEpoch:
-        return view.epochs[max(0, bisect_left([epoch.base for epoch in view.epochs], position) - 1)]
-
-    def _end(self, view: StreamView, position: int) -> int:
-        """The last position that belongs to the same epoch as `position`."""
-        mine = self._epoch_at(view, position)
-        later = [epoch.base for epoch in view.epochs if epoch.base > mine.base]
-        return min(later[0] if later else view.head, view.head)
 
     def _now_s(self) -> float:
         return self._clock.now().mono_s

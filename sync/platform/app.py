@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -42,6 +43,7 @@ from sync.platform.store import (
     UnknownEpoch,
     WrongBatch,
 )
+from sync.signing import verify
 from sync.uplink import Lane
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -60,10 +62,14 @@ class PlatformLimits(msgspec.Struct, frozen=True):
 
 
 class Guard(msgspec.Struct, frozen=True):
-    """Who may push: gateway name and SHA-256 of its bearer token. Without any, everybody may (loopback demos)."""
+    """Who may push: gateway name, and SHA-256 of its bearer token or its Ed25519 public key (32 bytes) or both.
+
+    Without any guard everybody may, which suits loopback demos only.
+    """
 
     gateway: str
-    digest: bytes
+    digest: bytes = b""
+    public_key: bytes = b""
 
 
 class _Opening(msgspec.Struct):
@@ -234,7 +240,14 @@ class Platform:
         if request.method == "POST" and request.url.path.endswith("/commands"):
             return self._admin is not None and hmac.compare_digest(self._admin, digest)
         gateway = request.path_params["gateway"]
-        return any(hmac.compare_digest(guard.digest, digest) and guard.gateway == gateway for guard in self._guards)
+        mine = [guard for guard in self._guards if guard.gateway == gateway]
+        if digest and any(hmac.compare_digest(guard.digest, digest) for guard in mine):
+            return True
+        keys = {
+            guard.gateway: Ed25519PublicKey.from_public_bytes(guard.public_key) for guard in mine if guard.public_key
+        }
+        signer = verify(keys, self._clock.now().wall_s, request.method, str(request.url), dict(request.headers))
+        return bool(signer == gateway)
 
 
 def platform_app(

@@ -9,13 +9,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
-from gateway.clock import FakeClock
+from gateway.clock import FakeClock, SystemClock
 from gateway.errors import Unavailable
 from sync.answer import Reply
 from sync.credentials import Bearer, ClientCertificate, ClientCredentials, Signature
 from sync.http_client import ClientOptions, HttpClient, Outgoing
+from sync.platform.app import Guard, platform_app
 from sync.signing import sign, signature_base, verify
-from tests.sync.sync_parts import RawServer, says
+from tests.sync.sync_parts import Bench, RawServer, Served, Store, http_uplink, says
 
 GET = Outgoing("GET", "https://platform.example/v1", {})
 REFUSED = Reply(401, {}, b"")
@@ -153,3 +154,26 @@ def test_a_clock_that_is_wrong_by_a_year_is_corrected_by_the_platforms_date() ->
     assert verify({"gw01": key.public_key()}, now_s, "GET", GET.url, proof.headers(GET)) == "gw01"
     assert not proof.refresh(date)
     assert not proof.refresh(REFUSED)
+
+
+def test_a_gateway_that_signs_delivers_and_a_stranger_does_not(tmp_path: Path) -> None:
+    """Over real HTTP, with a clock that is wrong by a year; the platform knows the public key only."""
+    key = Ed25519PrivateKey.generate()
+    public = key.public_key().public_bytes_raw()
+    clock = FakeClock(wall_s=SystemClock().now().wall_s - 365 * 86400.0)
+    store = Store(tmp_path / "journal.db", clock).open()
+    store.add(5)
+    app = platform_app(tmp_path / "platform.db", guards=(Guard("gw01", public_key=public),), durable=False)
+    with Served(app) as served:
+        stranger = Bench(
+            store, http_uplink(served.url, clock, credentials=Signature(Ed25519PrivateKey.generate(), "gw01", clock))
+        )
+        for _ in range(3):
+            stranger.step()
+        assert stranger.syncer.state().condition == "unauthorised"
+        stranger.close()
+        bench = Bench(store, http_uplink(served.url, clock, credentials=Signature(key, "gw01", clock)))
+        bench.drain()
+        assert app.state.store.bounds() == (1, 5)
+        bench.close()
+    store.close()
