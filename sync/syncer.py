@@ -214,6 +214,9 @@ class Syncer:
             self._refused(result, lane)
             return False
         self._greeted.add(lane.epoch)
+        if result.acked_through < 0:  # it cannot say: our own cursor counts
+            self._after = after
+            return True
         has = epoch.base + result.acked_through
         end = view.end(epoch.base + 1) if view.head > epoch.base else epoch.base
         if has > end:

@@ -92,7 +92,8 @@ class BatchResult(msgspec.Struct, frozen=True, kw_only=True):
     """An answer, checked. Fields beside `outcome` are set only where the outcome needs them.
 
     `acked_through` is in [first - 1, last] of the batch and counts rejected events too; for `greet` it is how far the
-    platform has the lane. `retry_after_s` is what the platform asked for, unjittered.
+    platform has the lane, or -1 where it cannot say and the gateway's own cursor counts. `retry_after_s` is what the
+    platform asked for, unjittered.
     """
 
     outcome: Outcome
