@@ -28,6 +28,8 @@ SINGLE_WIDTH, SINGLE_HEIGHT, SINGLE_AREA, SMALL_AREA = 1.55, 1.45, 1.7, 1.3
 """A blob within these multiples of a person's width, height and pixels is one person; below the last in any shape."""
 SHARED_SCORE = 0.3
 """Of a person who is hidden in another's blob."""
+NEW_SHARE = 0.55
+"""Of a person's pixels must be unexplained by others for one more member of a group; a pram has less."""
 MOST_BLOBS = 200
 MOST_IN_GROUP = 12
 MOST_POINTS = 900
@@ -184,7 +186,7 @@ def _seeds(
     while len(centres) < most:
         density = cv2.boxFilter(rest, -1, kernel, normalize=False, borderType=cv2.BORDER_CONSTANT)
         _, best, _, (column, row) = cv2.minMaxLoc(density)
-        if best < 0.45 * one:
+        if best < NEW_SHARE * one:
             break
         centres.append((float(column), float(row)))
         clear(float(column), float(row))

@@ -199,11 +199,9 @@ def _pairs(name: str, view: View, seed: int, size: float, abreast: bool) -> Synt
     for i in range(5):
         walkers.append(cast.pass_by(2.0 + 10.0 * i, cast.lane(), cast.coin()))
         start, lane, forward = 7.0 + 10.0 * i, cast.lane(2), cast.coin()
-        second = (
-            cast.pass_by(start + 0.1, lane + cast.gap, forward)
-            if abreast
-            else cast.pass_by(start + 0.62, lane, forward)
-        )
+        # Seen from the side, two abreast hide each other all the way; nobody walks in step that exactly.
+        delay = (0.1 if view == "top" else 0.35) if abreast else (0.62 if view == "top" else 1.0)
+        second = cast.pass_by(start + delay, lane + (cast.gap if abreast else 0.0), forward)
         walkers += [cast.pass_by(start, lane, forward), second]
     return _scene(name, cast, walkers, seed)
 
