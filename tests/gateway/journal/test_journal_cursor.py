@@ -271,4 +271,4 @@ class Conservation(RuleBasedStateMachine):
 
 
 TestConservation = Conservation.TestCase
-TestConservation.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestConservation.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
