@@ -57,10 +57,11 @@ Spent = tuple[float, float]  # seconds by the clock, seconds of CPU
 def throughput(root: Path, count: int, rounds: int) -> dict[str, float]:
     """Medians: messages a second, CPU microseconds a message and seconds to the first durable event."""
     seen: dict[str, list[float]] = {}
-    with mosquitto(root) as port, StandIn(root / "server") as server:
+    with mosquitto(root) as port, StandIn(root / "server") as server, ExitStack() as stack:
         for number in range(rounds):
             for answers in (False, True):
                 peer = ThingsBoard(root / f"peer-{number}-{answers}", port, server.port)
+                stack.callback(peer.kill)  # whatever happens
                 silence = (lambda: None) if answers else server.fall_silent
                 rate, cpu, start, begin = _storing(peer, port, count, silence)
                 kind = "peer with server" if answers else "peer"

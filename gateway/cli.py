@@ -248,3 +248,11 @@ def conformance(
     from gateway.commands import platform as command
 
     return command.conformance(url, gateway, token, ca, as_json=json)
+
+
+@app.command(context_settings=_AS_IT_IS)
+def bench(context: typer.Context) -> int:
+    """Measure this checkout beside limits and peers: storefront bench [NAME ...] [--quick | --full] [--json]."""
+    from gateway.commands import bench as command
+
+    return command.bench(context.args)
