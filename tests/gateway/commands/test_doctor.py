@@ -503,7 +503,7 @@ def test_platform_reachable_or_not(shop):
     """A port that answers is in order; one that refuses is a warning; a TLS platform without TLS is a problem."""
     with socket.create_server(("127.0.0.1", 0)) as platform:
         port = platform.getsockname()[1]
-        shop.configure(f'[platform]\nurl = "http://127.0.0.1:{port}/"\n')
+        shop.configure(f'[platform]\nurl = "http://127.0.0.1:{port}/"\nauth = "none"\n')
         assert wrong(see(shop), "platform") == []
     assert [each.severity for each in wrong(see(shop), "platform")] == ["warning"]
     talker = ScriptedBroker(b"HTTP/1.1 400\r\n\r\n")
