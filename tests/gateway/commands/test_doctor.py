@@ -508,7 +508,7 @@ def test_platform_reachable_or_not(shop):
     assert [each.severity for each in wrong(see(shop), "platform")] == ["warning"]
     talker = ScriptedBroker(b"HTTP/1.1 400\r\n\r\n")
     try:
-        shop.configure(f'[platform]\nurl = "https://127.0.0.1:{talker.port}/"\n')
+        shop.configure(f'[platform]\nurl = "https://127.0.0.1:{talker.port}/"\nauth = "none"\n')
         assert [each.severity for each in wrong(see(shop), "platform")] == ["problem"]
     finally:
         talker.close()
