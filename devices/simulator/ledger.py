@@ -2,8 +2,8 @@
 
 Kept apart from everything that travels, so that a loss on the way cannot hide itself. A sale or scan is written down
 when the whole of it left the device undamaged; what did not is `lost_on_wire`, with the fault that explains it. What
-left a serial device within a second before its line went may not have been read: it is `unproven`. A tag is `sure` when
-it was read often and quickly enough to be an arrival by the rules. Knows no journal and no protocol.
+left a serial device while nobody read, or within a second before, may not have been read: it is `unproven`. A tag is
+`sure` when it was read often and quickly enough to be an arrival by the rules. Knows no journal and no protocol.
 """
 
 from __future__ import annotations
@@ -53,16 +53,29 @@ class Ledger:
         self._recent_sales: deque[tuple[float, Sale]] = deque(maxlen=_RECENT)
         self._recent_scans: deque[float] = deque(maxlen=_RECENT)
 
-    def sold(self, till: str, number: str, net: Decimal, at_s: float | None = None) -> None:
-        """A sale has left the till; `at_s`: over a serial line, which may lose it yet."""
+    def sold(self, till: str, number: str, net: Decimal, at_s: float | None = None, *, proves: bool = True) -> None:
+        """A sale has left the till.
+
+        Args:
+            till: its name.
+            number: the till's own number of the sale.
+            net: what was paid, in yuan.
+            at_s: when, if over a serial line, which may lose it yet.
+            proves: the gateway was reading that line.
+        """
         self.sales[(till, number)] = net
-        if at_s is not None:
+        if not proves:
+            self.unproven_sales.add((till, number))
+        elif at_s is not None:
             self._recent_sales.append((at_s, (till, number)))
 
-    def scanned(self, at_s: float) -> None:
-        """A code has left the scanner undamaged."""
+    def scanned(self, at_s: float, *, proves: bool = True) -> None:
+        """A code has left the scanner undamaged; `proves`: the gateway was reading."""
         self.scans += 1
-        self._recent_scans.append(at_s)
+        if proves:
+            self._recent_scans.append(at_s)
+        else:
+            self.unproven_scans += 1
 
     def tag(self, reader: str, epc: str, at_s: float, *, proves: bool = True) -> None:
         """An undamaged frame about a tag has left the reader; `proves`: the gateway was reading."""

@@ -60,14 +60,14 @@ class Publisher:
         client.max_queued_messages_set(capacity)
         client.max_inflight_messages_set(_UNDER_WAY)
         client.reconnect_delay_set(*_RETRY_S)  # type: ignore[arg-type]  # fractions work; paho says int
-        client.on_connect = self._on_connect
-        client.on_message = self._on_message
-        client.on_publish = self._on_publish
         if status_topic:
             client.will_set(status_topic, b"offline", 1, True)
 
     def open(self) -> None:
         """Begin to connect; a broker that is not there yet is no error."""
+        self._client.on_connect = self._on_connect
+        self._client.on_message = self._on_message
+        self._client.on_publish = self._on_publish
         self._client.connect_async(*self._address, keepalive=_KEEPALIVE_S)
         self._client.loop_start()
 
@@ -110,8 +110,11 @@ class Publisher:
 
     def close(self) -> None:
         """Disconnect in order (the Will is not said); what still waits is lost with this object."""
-        self._client.disconnect()
-        self._client.loop_stop()
+        client = self._client
+        client.disconnect()
+        client.loop_stop()
+        # paho closes its wake-up sockets when it is collected: without a cycle that is as soon as we are
+        client.on_connect = client.on_message = client.on_publish = None
 
     # ── paho's callbacks, on its thread ──
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 from pathlib import Path
@@ -31,9 +32,11 @@ def demo(data: Path | None, port: int, speed: float, seed: int, faults: list[str
 
 def inside(config: Path) -> int:
     """The gateway of a demo."""
-    from gateway.demo_gateway import run
+    from gateway.demo_gateway import News, run
 
     begin_logging(load(config).log.level)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(News())
     run(config, sys.stdin)
     return 0
 

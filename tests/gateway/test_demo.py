@@ -1,0 +1,226 @@
+"""The demo end to end: a shop on real bytes, a real gateway, faults, and books that agree."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections import Counter
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from config.loader import parse
+from devices.plan import plan
+from devices.simulator.ledger import Ledger
+from devices.transports.broker import find_broker
+from gateway.clock import FakeClock
+from gateway.demo import Demo, DemoPlan, Outcome
+from gateway.demo_books import Kept, compared
+from gateway.demo_gateway import News, SteppedClock, obey
+from gateway.demo_process import GatewayPlan
+from gateway.errors import ConfigError, Unavailable
+from gateway.journal.reader import JournalReader
+
+E2E = pytest.mark.timeout(170)
+
+
+def has_broker() -> bool:
+    try:
+        find_broker()
+    except Unavailable:
+        return False
+    return True
+
+
+def played(data: Path, **how: object) -> tuple[Outcome, list[str], dict[str, int]]:
+    """A demo without a page, its outcome, what it said, and how many events of each type the journal holds."""
+    said: list[str] = []
+    settings = {"page_port": 0, "speed": 600.0} | how
+    outcome = Demo(msgspec.convert({"data": str(data), **settings}, DemoPlan, dec_hook=lambda kind, value: kind(value)),
+                   said.append).run(threading.Event())  # fmt: skip
+    types: Counter[str] = Counter()
+    with JournalReader(data / "journal.db") as reader:
+        for state in outcome.states:
+            after = 0
+            while batch := reader.read(state.stream, after):
+                after = batch[-1].position
+                types.update(event.decode()["type"] for event in batch)
+    return outcome, said, types
+
+
+def line(outcome: Outcome, what: str) -> tuple[int, int, int, int]:
+    """Shop, journal, missing and too many of one line of the books."""
+    found = next(each for each in outcome.lines if each.what == what)
+    return found.shop, found.journal, found.missing, found.extra
+
+
+@E2E
+@pytest.mark.broker
+@pytest.mark.skipif(not has_broker(), reason="no embedded broker for this platform")
+def test_a_quiet_day_is_kept_whole_and_a_second_run_adds_to_it(tmp_path: Path) -> None:
+    """Without faults every sale, scan, visitor, answer and tag of the shop is in the journal once, run after run."""
+    first, said, types = played(tmp_path, for_s=5.5)
+    assert first.in_order, first.lines
+    assert all(line(first, what)[:2] == (line(first, what)[0],) * 2 for what in ("sales", "scans", "visitors in"))
+    assert line(first, "sales")[0] > 3
+    assert line(first, "visitors in")[0] > 20
+    assert line(first, "tags")[0] > 0
+    assert first.restarts == 0
+    for kind in ("pos.sale", "barcode.scanned", "rfid.arrived", "beacon.arrived", "footfall.counted", "sensor.read"):
+        assert types[f"store.{kind}.v1"] > 0, kind
+    assert any("shop is open" in text for text in said)
+    second, _, more = played(tmp_path, for_s=3.5)
+    assert second.in_order, second.lines
+    assert more["store.pos.sale.v1"] == line(first, "sales")[1] + line(second, "sales")[1]
+
+
+@E2E
+@pytest.mark.broker
+@pytest.mark.skipif(not has_broker(), reason="no embedded broker for this platform")
+def test_pulled_plugs_bad_cables_poison_and_a_stepped_clock_lose_nothing_unexplained(tmp_path: Path) -> None:
+    """Four faults, each at least once: the books agree, the poison is in quarantine and the outage is an event."""
+    faults = ["unplug", "corrupt", "clock", "till-poison"]
+    outcome, said, types = played(tmp_path, for_s=12.0, faults=faults, pace=10.0)
+    assert outcome.in_order, outcome.lines
+    assert set(outcome.seen_faults) == set(faults)
+    assert all(any(f"fault begins {name}" in text for text in said) for name in faults)
+    assert any("fault ends   unplug" in text for text in said)
+    assert line(outcome, "sales")[0] > 5
+    assert types["store.device.state.v1"] > 0
+    with JournalReader(tmp_path / "journal.db") as reader:
+        assert reader.query("SELECT count(*) AS n FROM quarantine")[0]["n"] == 4 * outcome.seen_faults["till-poison"]
+
+
+@E2E
+@pytest.mark.broker
+@pytest.mark.skipif(not has_broker(), reason="no embedded broker for this platform")
+def test_a_flood_a_stopped_broker_a_full_quota_and_a_killed_gateway_lose_no_sale(tmp_path: Path) -> None:
+    """Tills keep what they have to say, the broker keeps it for a gateway that is away: every sale is there once.
+
+    So is every visitor, because the door counter numbers its messages. What has no number may come twice.
+    """
+    faults = ["flood", "broker", "disk-full", "kill"]
+    outcome, said, _ = played(tmp_path, for_s=14.0, faults=faults, pace=8.0)
+    assert set(outcome.seen_faults) == set(faults)
+    assert outcome.restarts >= 3  # killed once, and started twice with another quota
+    assert line(outcome, "sales")[0] > 5
+    for what in ("sales", "visitors in", "visitors out"):
+        assert line(outcome, what)[2:] == (0, 0), outcome.lines
+    assert any("fault ends   broker" in text for text in said)
+
+
+@E2E
+def test_without_a_broker_the_shop_works_on_serial_lines_and_says_so(tmp_path: Path) -> None:
+    """Every sale goes over the printing till and is kept."""
+    outcome, said, types = played(tmp_path, for_s=5.0, broker="none")
+    assert outcome.in_order, outcome.lines
+    assert line(outcome, "sales")[0] > 3
+    assert line(outcome, "visitors in")[:2] == (0, 0)
+    assert types["store.rfid.arrived.v1"] > 0
+    assert any("serial devices only" in text for text in said)
+
+
+def test_a_taken_port_is_a_message_not_a_traceback(tmp_path: Path) -> None:
+    """`storefront demo` on a port in use ends at once with 78 and says what to do; nothing is left running."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = subprocess.run(
+            [sys.executable, "-m", "gateway", "demo", "--data", str(tmp_path), "--port", str(port), "--for", "5"],
+            capture_output=True, text=True, timeout=60, check=False, env={**os.environ},
+        )  # fmt: skip
+    assert ended.returncode == 78
+    assert f"--port {port + 1}" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_an_unknown_fault_is_told_with_those_there_are(tmp_path: Path) -> None:
+    """The hint names every fault."""
+    from gateway.commands.demo import demo
+
+    with pytest.raises(ConfigError) as caught:
+        demo(tmp_path, 0, 60.0, 1, ["earthquake"], 1.0)
+    assert "unplug" in caught.value.hint
+
+
+@pytest.mark.parametrize(("broker_port", "devices"), [(2883, 8), (0, 4)])
+def test_the_written_configuration_is_one_that_run_takes(tmp_path: Path, broker_port: int, devices: int) -> None:
+    """Every starred place is filled, also in a folder with a difficult name, and the rest is untouched."""
+    data = tmp_path / 'a "shop" \\ ü'
+    made = GatewayPlan(data=data, page_port=0, broker_port=broker_port, quota_mib=8)
+    settings = parse(made.toml(), "demo")
+    assert Path(settings.storage.directory) == data
+    assert settings.storage.max_mib == 8
+    assert not settings.page.enabled
+    assert (settings.broker.mode, settings.broker.url) == (
+        ("external", "mqtt://127.0.0.1:2883") if broker_port else ("none", "")
+    )
+    assert len(plan(settings, "demo")) == devices
+    assert {Path(each.address).parent for each in settings.devices if each.address} == {data / "demo" / "dev"}
+
+
+def test_the_stepped_clock_moves_the_wall_alone_and_says_so() -> None:
+    """Monotonic time is untouched; the quality is `stepped` for ten minutes; the end of orders ends the gateway."""
+    true = FakeClock()
+    clock, stop = SteppedClock(true), threading.Event()
+    before = clock.now()
+    assert before == true.now()
+    obey(["step 3600\n", "nonsense\n"], clock, stop)
+    after = clock.now()
+    assert (after.wall_s - before.wall_s, after.mono_us - before.mono_us, after.quality) == (3600.0, 0, "stepped")
+    assert stop.is_set()
+    true.advance(601.0)
+    assert clock.now().quality == "ntp"
+
+
+def test_the_log_of_a_demo_tells_trouble_and_its_end_only() -> None:
+    """Warnings pass; of the rest only the first word that what they spoke of is well again."""
+    import logging
+
+    news = News()
+
+    def told(level: int, text: str) -> bool:
+        return news.filter(logging.LogRecord("x", level, "x", 1, text, (), None))
+
+    assert not told(logging.INFO, "worker=line-gate state=running")
+    assert told(logging.WARNING, "worker=line-gate state=waiting")
+    assert told(logging.WARNING, "mqtt down broker=x")
+    assert not told(logging.INFO, "worker=line-scanner state=running")
+    assert told(logging.INFO, "worker=line-gate state=running")
+    assert not told(logging.INFO, "worker=line-gate state=running")
+    assert told(logging.INFO, "mqtt up broker=x")
+
+
+def test_the_books_find_what_is_missing_what_is_twice_and_what_is_wrong() -> None:
+    """A lost sale, a doubled one, one that nobody made, wrong money, an unseen tag: each is a line out of order."""
+
+    def ledger() -> Ledger:
+        books = Ledger()
+        books.sold("till-1", "1", Decimal("5.00"))
+        books.sold("till-1", "2", Decimal("6.00"))
+        for at_s in (0.0, 0.1, 0.2, 0.3):
+            books.tag("gate", "AB", at_s)
+        return books
+
+    def kept() -> Kept:
+        return Kept(
+            sales=Counter({("till-1", "1"): 1, ("till-1", "2"): 1}), money=Decimal("11.00"),
+            tags=Counter({("gate", "AB"): 1}),
+        )  # fmt: skip
+
+    assert all(each.in_order for each in compared(ledger(), kept()))
+    lost, doubled, invented, wrong, unseen, strange = (kept() for _ in range(6))
+    del lost.sales[("till-1", "2")]
+    lost.money = Decimal("5.00")
+    doubled.sales[("till-1", "2")] = 2
+    invented.sales[("till-1", "3")] = 1
+    wrong.money = Decimal("12.00")
+    unseen.tags.clear()
+    strange.tags[("gate", "CD")] = 1
+    for bad, what in ((lost, "sales"), (doubled, "sales"), (invented, "sales"), (wrong, "sales"), (unseen, "tags"),
+                      (strange, "tags")):  # fmt: skip
+        assert [each.what for each in compared(ledger(), bad) if not each.in_order] == [what]
