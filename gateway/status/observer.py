@@ -38,11 +38,13 @@ _SLOW_EVERY_S = 15.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-class DriverOf(Protocol):
+class Driven(Protocol):
     """A driver's class, as far as the page asks."""
 
-    name: str
-    sales: bool
+    @property
+    def sales(self) -> bool:
+        """Whether it speaks for a till."""
+        ...
 
 
 class Plan(Protocol):
@@ -61,6 +63,11 @@ class Plan(Protocol):
     @property
     def path(self) -> str:
         """Its part of an event's source."""
+        ...
+
+    @property
+    def driver(self) -> Driven:
+        """Its driver's class."""
         ...
 
 
@@ -289,8 +296,8 @@ class Observer:
 
 
 def _sells(plan: Plan) -> bool:
-    driver = getattr(plan, "driver", None)
-    return bool(getattr(driver, "sales", False))
+    """Whether the device is a till: its driver says so, or belongs to the family of tills."""
+    return bool(plan.driver.sales) or plan.settings.driver.startswith("pos_")
 
 
 assert set(SHOWN) == set(STREAMS)

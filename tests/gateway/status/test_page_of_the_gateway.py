@@ -1,0 +1,62 @@
+"""The whole gateway with its page: what happens to a device is on the page in plain words, and the books balance."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from pathlib import Path
+
+import httpx
+
+from config.settings import BrokerSettings, DeviceSettings, PageSettings, Settings, StorageSettings
+from gateway.app import Gateway
+from gateway.intake.inlet import Item
+from tests.gateway.status.shop import FakeGateway, sale
+
+
+def test_a_missing_port_is_on_the_page_with_what_to_do_and_a_sale_is_counted_within_seconds(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    gateway = Gateway(
+        Settings(
+            storage=StorageSettings(directory=str(tmp_path / "data"), max_mib=64, ballast_mib=0),
+            broker=BrokerSettings(mode="none"),
+            page=PageSettings(port=port),
+            devices=(DeviceSettings(name="till-9", driver="pos_escpos", address="/dev/there-is-none", zone="front"),),
+        )
+    )
+    stop = threading.Event()
+    thread = threading.Thread(target=gateway.run, args=(stop,))
+    thread.start()
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10, headers={"accept-language": "en"}) as http:
+            deadline_s = time.monotonic() + 20
+
+            def until(path: str, text: str) -> str:
+                while time.monotonic() < deadline_s:
+                    try:
+                        answer = http.get(path)
+                    except httpx.ConnectError:
+                        time.sleep(0.05)
+                        continue
+                    if answer.status_code == 200 and text in answer.text:
+                        return answer.text
+                    time.sleep(0.05)
+                raise AssertionError(f"{text} did not appear on {path}")
+
+            until("/healthz", '"ok":true')
+            until("/", "Till till-9 (front) is not connected")
+            draft = FakeGateway(tmp_path / "words").draft(sale("88.80"), "pos_escpos/till-9", "front")
+            gateway.inlet.offer("test", Item([draft]))
+            until("/", "Sale ¥88.80")
+            until("/", '<span class="number"><small>≥</small>¥88.80</span>')  # no till is connected: a lower bound
+            total = http.get("/api/status").json()["status"]["delivery"]["total"]
+            assert total["accepted"] == sum(
+                total[name] for name in ("delivered", "waiting", "quarantined", "expired", "lost")
+            )
+            assert total["accepted"] >= 1
+    finally:
+        stop.set()
+        thread.join(10)
+    assert not thread.is_alive()
