@@ -196,8 +196,6 @@ def _problems(settings: Settings) -> Iterator[tuple[str, str, str]]:
     secrets = {
         "broker.password": settings.broker.password,
         "platform.token": settings.platform.token,
-        "platform.client_secret": settings.platform.client_secret,
-        "platform.signing_key": settings.platform.signing_key,
         **{f"cameras[{index}].password": camera.password for index, camera in enumerate(settings.cameras)},
         **{f"feed.consumers[{index}].token": it.token for index, it in enumerate(settings.feed.consumers)},
     }
@@ -208,8 +206,7 @@ def _problems(settings: Settings) -> Iterator[tuple[str, str, str]]:
                 "write a reference: file:/path, env:NAME or credential:NAME",
             )  # fmt: skip
     platform, feed = settings.platform, settings.feed
-    needs = {"bearer": "token", "oauth2": "client_secret", "certificate": "cert_file", "signature": "signing_key"}
-    missing = needs.get(platform.auth, "")
+    missing = {"none": "", "mtls": "cert_file"}.get(platform.auth, "token")
     if platform.url and missing and not getattr(platform, missing):
         yield f"platform.{missing}", "missing", f'auth = "{platform.auth}" needs it; auth = "none" suits a demo only'
     if feed.enabled and feed.host not in ("127.0.0.1", "::1", "localhost") and not feed.cert_file:

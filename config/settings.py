@@ -119,22 +119,20 @@ class CameraSettings(Section, frozen=True, kw_only=True):
 
 
 class PlatformSettings(Section, frozen=True, kw_only=True):
-    """`[platform]`: where events go. Secrets are references."""
+    """`[platform]`: where events go."""
 
     url: str = ""  # empty: events wait in the journal
-    auth: Literal["none", "bearer", "oauth2", "certificate", "signature"] = "bearer"
-    token: str = ""  # bearer
+    auth: Literal["none", "bearer", "oauth2", "mtls", "signature"] = "bearer"
+    token: str = ""  # a reference: the bearer token, the OAuth2 client's secret, or the signing key (Ed25519, PEM)
+    token_url: str = ""  # oauth2
     client_id: str = ""  # oauth2
-    client_secret: str = ""
-    token_path: str = "/oauth/token"  # noqa: S105 - a path
-    scope: str = ""
-    signing_key: str = ""  # signature: an Ed25519 private key, PEM
-    signing_key_id: str = ""
+    scope: str = ""  # oauth2
+    key_id: str = ""  # signature: what the platform knows the key by; empty: the gateway's name
     ca_file: str = ""
-    cert_file: str = ""  # certificate: ours, PEM
+    cert_file: str = ""  # mtls: ours and its key, PEM
     key_file: str = ""
     proxy: str = ""
-    compression: Literal["gzip", "zstd", "identity"] = "gzip"
+    coding: Literal["gzip", "zstd", "identity"] = "gzip"
     interval_s: Positive = 2.0  # how often each stream is sent; bounds an event's age
     boot_delay_s: Annotated[float, Meta(ge=0)] = 60.0  # a start waits for a random part of this
     commands: bool = True  # ask the platform for commands

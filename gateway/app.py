@@ -24,7 +24,7 @@ from devices.transports.mqtt_settings import MqttSettings, Tls, broker_address
 from gateway.broker_worker import BrokerWorker
 from gateway.clock import Clock, SystemClock
 from gateway.errors import ConfigError, StorefrontError, Unavailable
-from gateway.event import STREAMS, Origin
+from gateway.event import Origin
 from gateway.heartbeat import Departures, Heartbeat
 from gateway.housekeeping import Calendar, Chores, Housekeeping, salvage_under_way
 from gateway.intake.health import DeviceBoard
@@ -194,13 +194,10 @@ class Gateway:
             self.supervisor.add(name, partial(self._serial_source, plans[0]), patience_s=30.0, stage=SOURCES)
 
     def _add_delivery(self) -> None:
-        from gateway.delivery import Delivery  # HTTP libraries, only where there is a platform
+        from gateway.delivery import PATIENCE_S, link, workers  # HTTP libraries, only where there is a platform
 
-        delivery = Delivery(self)
-        for stream in STREAMS:  # generous patience: a name look-up may hang for a minute
-            self.supervisor.add(f"sync-{stream}", partial(delivery.syncer, stream), patience_s=180.0, stage=DELIVERY)
-        if self.settings.platform.commands:
-            self.supervisor.add("commands", delivery.commands, patience_s=180.0, stage=DELIVERY)
+        for name, factory in workers(self, link(self)).items():
+            self.supervisor.add(name, factory, patience_s=PATIENCE_S, stage=DELIVERY)
 
     def _feed(self) -> Worker:
         from gateway.delivery import FeedServer  # as above

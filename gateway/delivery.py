@@ -10,37 +10,31 @@ import asyncio
 import os
 import secrets
 import threading
-from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
-from random import Random
 from typing import Protocol
 
+import msgspec
 import uvicorn
 from starlette.applications import Starlette
 
 from config.loader import resolve_secret
-from config.settings import FeedSettings, PlatformSettings, Settings
-from gateway import event_types as types
-from gateway.clock import Clock
-from gateway.errors import ConfigError, Unavailable
-from gateway.event import STREAMS, Draft, Origin, Stream, draft
-from gateway.intake.inlet import Inlet, Item
+from config.settings import FeedSettings, Settings
+from gateway.clock import Clock, rfc3339_s
+from gateway.errors import Unavailable
+from gateway.event import STREAMS, Origin
+from gateway.intake.inlet import Inlet
 from gateway.journal.commit_loop import CommitLoop
 from gateway.journal.quarantine import PayloadSeal
-from gateway.runtime.worker import Worker
-from sync.commands import Commands, PlaceFile
-from sync.credentials import Bearer, ClientCertificate, ClientCredentials, Signature
+from gateway.journal.reader import JournalReader
+from gateway.runtime.worker import Factory, Worker
+from sync.alarms import EventAlarms, committing, offering
+from sync.assembly import PATIENCE_S, Link, platform_options
 from sync.feed import Feed, FeedToken, token_digest
 from sync.feed_journal import JournalFeed, JournalOffsets
 from sync.feed_routes import FeedRoutes
-from sync.http_client import ClientOptions, Credentials, HttpClient
-from sync.http_uplink import HttpUplink
-from sync.ledger import JournalLedger
-from sync.pacing import Precedence
-from sync.syncer import Syncer, SyncOptions
 
-_LANE = "sync"
-_OFFER_S = 2.0
+__all__ = ["PATIENCE_S", "FeedServer", "Gateway", "link", "workers"]
 
 
 class Gateway(Protocol):
@@ -56,80 +50,58 @@ class Gateway(Protocol):
     seal: PayloadSeal
 
 
-class Delivery:
-    """Makes the workers that deliver; made once, each worker may be made again and again."""
+def link(gateway: Gateway) -> Link:
+    """The way to the platform of `[platform]`.
 
-    def __init__(self, gateway: Gateway) -> None:
-        """Check the settings.
+    Raises:
+        ConfigError: the address or the credentials cannot be used.
+    """
+    platform = gateway.settings.platform
+    options = platform_options(
+        {
+            "auth": platform.auth, "token_url": platform.token_url, "client_id": platform.client_id,
+            "scope": platform.scope, "certificate": platform.cert_file, "key": platform.key_file,
+            "key_id": platform.key_id, "proxy": platform.proxy, "coding": platform.coding,
+            "interval_s": platform.interval_s, "boot_delay_s": platform.boot_delay_s, "commands": platform.commands,
+        }
+    )  # fmt: skip
+    return Link(
+        platform.url, lambda: resolve_secret(platform.token, "platform.token"), options,
+        ca=Path(platform.ca_file) if platform.ca_file else None, journal=gateway.journal_path, writer=gateway.commits,
+        origin=gateway.origin, clock=gateway.clock,
+        alarms=EventAlarms(offering(gateway.inlet), gateway.origin, gateway.clock), seal=gateway.seal.seal,
+    )  # fmt: skip
 
-        Raises:
-            ConfigError: the platform's address or credentials cannot be used.
-        """
-        self._gateway = gateway
-        self._settings = gateway.settings.platform
-        self._options = _client_options(self._settings)
-        self._options.check()
-        self._precedence = Precedence(STREAMS)
-        self._alarms = InletAlarms(gateway.origin, gateway.clock, gateway.inlet)
-        self._rng = Random()  # noqa: S311 - waits, not secrets
-        self._credentials = _credentials(self._settings, self._options, gateway.clock)
 
-    def syncer(self, stream: Stream) -> Worker:
-        """The worker that sends one stream.
+def workers(gateway: Gateway, way: Link) -> dict[str, Factory]:
+    """Everything that talks to the platform, by its name for the supervisor; each wants `PATIENCE_S`."""
+    made = {name: _once_open(gateway, factory) for name, factory in way.factories().items()}
+    made["heartbeat-post"] = way.heartbeat(lambda: _beat(gateway))
+    if gateway.settings.platform.commands:
+        place = gateway.directory / "commands.json"
+        made["commands"] = _once_open(gateway, way.commands(place, {}, committing(gateway.inlet)))
+    return made
 
-        Raises:
-            Unavailable: the journal is not open yet.
-        """
-        gateway, settings = self._gateway, self._settings
+
+def _once_open(gateway: Gateway, factory: Factory) -> Factory:
+    """A factory that waits for the journal."""
+
+    def make() -> Worker:
         if not gateway.commits.is_open:
-            raise Unavailable("deliver", stream, "the journal is not open yet")
-        name = gateway.settings.gateway.name
-        ledger = JournalLedger(gateway.journal_path, gateway.commits, name, gateway.clock, gateway.seal.seal)
-        uplink = HttpUplink(HttpClient(self._options, self._credentials), gateway.clock, settings.compression)
-        options = SyncOptions(interval_s=settings.interval_s, boot_delay_s=settings.boot_delay_s)
-        return Syncer(
-            stream, ledger, uplink, gateway.clock, self._rng, gateway=name, alarms=self._alarms,
-            precedence=self._precedence, options=options, open_ledger=ledger.open, close_ledger=ledger.close,
-        )  # fmt: skip
+            raise Unavailable("deliver", "journal", "it is not open yet")
+        return factory()
 
-    def commands(self) -> Worker:
-        """The worker that asks for commands. No kind has a handler yet: each is answered with that."""
-        gateway = self._gateway
-        return Commands(
-            HttpClient(self._options, self._credentials), gateway.settings.gateway.name, gateway.origin, {},
-            lambda result: gateway.inlet.offer(_LANE, Item([result]), _OFFER_S),
-            PlaceFile(gateway.directory / "commands.json"), gateway.clock, self._rng,
-            boot_delay_s=self._settings.boot_delay_s,
-        )  # fmt: skip
+    return make
 
 
-class InletAlarms:
-    """The sync room's alarms as events: one when trouble begins, one when it is over."""
-
-    def __init__(self, origin: Origin, clock: Clock, inlet: Inlet) -> None:
-        """Store."""
-        self._origin, self._clock, self._inlet = origin, clock, inlet
-        self._up: set[str] = set()
-        self._lock = threading.Lock()
-
-    def raised(self, what: str, hint: str, *, critical: bool = False) -> None:
-        """Something needs a hand."""
-        with self._lock:
-            if what in self._up:
-                return
-            severity = types.AlarmRaised(what=what, severity="critical" if critical else "warning", hint=hint or None)
-            if self._inlet.offer(_LANE, Item([self._draft(severity)]), _OFFER_S):
-                self._up.add(what)
-
-    def cleared(self, what: str) -> None:
-        """It is in order again."""
-        with self._lock:
-            if what in self._up and self._inlet.offer(_LANE, Item([self._draft(types.AlarmCleared(what=what))])):
-                self._up.discard(what)
-
-    def _draft(self, data: types.EventData) -> Draft:
-        entry = types.type_of(data)
-        return draft(entry.stream, entry.name, data, source=self._origin.source("sync"), at=self._clock.now())
+def _beat(gateway: Gateway) -> bytes:
+    with JournalReader(gateway.journal_path) as reader:
+        streams = {state.stream: state for state in reader.states()}
+    now = gateway.clock.now()
+    return msgspec.json.encode(
+        {"version": version("storefront-gateway"), "clock": now.quality, "sent_at": rfc3339_s(now.wall_s),
+         "streams": streams}
+    )  # fmt: skip
 
 
 class FeedServer:
@@ -202,57 +174,6 @@ class FeedServer:
             asyncio.run(self._server.serve())
         except SystemExit:  # uvicorn's way to say that it cannot listen
             self._failed = "it cannot listen there"
-
-
-def _client_options(settings: PlatformSettings) -> ClientOptions:
-    def path(name: str) -> Path | None:
-        return Path(name).expanduser() if name else None
-
-    return ClientOptions(
-        url=settings.url, ca=path(settings.ca_file), certificate=path(settings.cert_file), key=path(settings.key_file),
-        proxy=settings.proxy or None,
-    )  # fmt: skip
-
-
-def _credentials(settings: PlatformSettings, options: ClientOptions, clock: Clock) -> Credentials | None:
-    """Who we are, by `platform.auth`. Secrets are read when they are used, so a rotated one needs no restart."""
-
-    def bearer() -> Credentials:
-        return Bearer(lambda: resolve_secret(settings.token, "platform.token"))
-
-    def oauth2() -> Credentials:
-        return ClientCredentials(
-            HttpClient(options), settings.token_path, settings.client_id,
-            lambda: resolve_secret(settings.client_secret, "platform.client_secret"), clock, scope=settings.scope,
-        )  # fmt: skip
-
-    def certificate() -> Credentials:
-        assert options.certificate is not None  # the loader has asked for it
-        return ClientCertificate(options.certificate)
-
-    makers: dict[str, Callable[[], Credentials]] = {
-        "bearer": bearer,
-        "oauth2": oauth2,
-        "certificate": certificate,
-        "signature": lambda: _signature(settings, clock),
-    }
-    return makers[settings.auth]() if settings.auth in makers else None
-
-
-def _signature(settings: PlatformSettings, clock: Clock) -> Credentials:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # only where it is used
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    pem = resolve_secret(settings.signing_key, "platform.signing_key").encode()
-    try:
-        key = load_pem_private_key(pem, None)
-    except (ValueError, TypeError) as error:
-        raise ConfigError("read secret", "platform.signing_key", "it is no private key in PEM", str(error)) from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise ConfigError(
-            "read secret", "platform.signing_key", "it is no Ed25519 key", "openssl genpkey -algorithm ed25519"
-        )
-    return Signature(key, settings.signing_key_id or settings.url, clock)
 
 
 def _secret_file(directory: Path) -> bytes:

@@ -19,6 +19,7 @@ from gateway.event import STREAMS, Origin, Stream
 from gateway.runtime.worker import Factory
 from sync.commands import Command, Commands, Handler, PlaceFile
 from sync.credentials import Bearer, ClientCertificate, ClientCredentials, Secret, Signature
+from sync.heartbeat import Beats
 from sync.http_client import ClientOptions, Credentials, HttpClient
 from sync.http_uplink import Coding, HttpUplink
 from sync.ledger import JournalLedger, Submits
@@ -143,6 +144,12 @@ class Link:
             )  # fmt: skip
 
         return make
+
+    def heartbeat(self, say: Callable[[], bytes]) -> Factory:
+        """The worker that tells the platform once a minute that we are there; `say` gives a JSON object."""
+        return lambda: Beats(
+            HttpClient(self._client_options, self._credentials), self._origin.gateway, say, self._clock, _dice()
+        )
 
     def states(self) -> list[SyncState]:
         """How delivery of every stream is now; those whose worker has not been made yet are left out."""

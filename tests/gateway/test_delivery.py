@@ -16,12 +16,11 @@ import uvicorn
 
 from config.loader import parse
 from gateway.app import Gateway
-from gateway.clock import SystemClock
-from gateway.delivery import Delivery, InletAlarms
+from gateway.delivery import link
 from gateway.errors import ConfigError
-from gateway.event import Origin, draft
+from gateway.event import draft
 from gateway.event_types import ButtonPressed
-from gateway.intake.inlet import Inlet, Item
+from gateway.intake.inlet import Item
 from gateway.journal.reader import JournalReader
 from sync.platform.app import platform_app
 
@@ -123,22 +122,9 @@ def test_a_platform_that_cannot_be_used_is_a_configuration_error(tmp_path: Path)
     """Plain HTTP to another machine, and a signing key that is none, are told before anything is sent."""
     for platform_table, why in (
         ('url = "http://platform.example"\nauth = "none"', "plain HTTP"),
-        ('url = "https://platform.example"\nauth = "signature"\nsigning_key = "env:NOT_A_KEY"', "private key"),
+        ('url = "https://platform.example"\nauth = "signature"\ntoken = "env:NOT_A_KEY"', "private key"),
     ):
         settings = parse(f'[storage]\ndirectory = "{tmp_path}"\n[platform]\n{platform_table}', "test")
         with pytest.MonkeyPatch.context() as patch, pytest.raises(ConfigError, match=why):
             patch.setenv("NOT_A_KEY", "no key")
-            Delivery(Gateway(settings))
-
-
-def test_an_alarm_is_told_once_and_cleared_once() -> None:
-    """Trouble that goes on is one event; so is its end."""
-    inlet = Inlet()
-    alarms = InletAlarms(Origin("t1", "1", "gw"), SystemClock(), inlet)
-    for _ in range(3):
-        alarms.raised("platform refuses us", "renew the token")
-    alarms.cleared("something else")
-    alarms.cleared("platform refuses us")
-    alarms.cleared("platform refuses us")
-    told = [event.type for item in inlet.take(10, 0.0, 0.0) for event in item.drafts]
-    assert told == ["store.alarm.raised.v1", "store.alarm.cleared.v1"]
+            link(Gateway(settings))
