@@ -76,6 +76,7 @@ class Heartbeat:
         self._process = psutil.Process()
         self._version = version("storefront-gateway")
         self._dropped: dict[str, int] = {}
+        self._untold: list[Draft] = []  # what the inlet has not taken yet
         self._beat_s: float | None = None
 
     def open(self) -> None:
@@ -84,13 +85,14 @@ class Heartbeat:
     def step(self, stop: threading.Event) -> None:
         """Report what has changed since the last second."""
         now = self._gateway.clock.now()
-        drafts = [*self._states(now), *self._losses(now)]
+        drafts = self._untold
+        drafts += [*self._states(now), *self._losses(now)]
         due = self._beat_s is None or now.mono_s - self._beat_s >= _HEARTBEAT_EVERY_S
         if due and (beat := self._heartbeat(now)) is not None:
             drafts.append(beat)
             self._beat_s = now.mono_s
-        if drafts:
-            self._gateway.inlet.offer(_LANE, Item(drafts), _OFFER_S)
+        if drafts and self._gateway.inlet.offer(_LANE, Item(drafts), _OFFER_S):
+            self._untold = []
         stop.wait(1.0)
 
     def close(self) -> None:

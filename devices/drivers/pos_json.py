@@ -119,7 +119,13 @@ class PosJsonOptions(Options, frozen=True, kw_only=True):
             raise ValueError("max_bytes: must be from 1024 to 16777216")
 
 
-@driver("pos_json", wire="mqtt", options=PosJsonOptions, topics=("store/+/pos/+/+/event", "store/+/pos/+/+/status"))
+@driver(
+    "pos_json",
+    sales=True,
+    wire="mqtt",
+    options=PosJsonOptions,
+    topics=("store/+/pos/+/+/event", "store/+/pos/+/+/status"),
+)
 class PosJson(Driver):
     """Messages to sales, basket steps, feedback and device states; one message gives at most one reading."""
 
