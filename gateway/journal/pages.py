@@ -139,6 +139,38 @@ def frames(wal: RawFile, page_bytes: int) -> Iterator[Frame]:
         yield Frame(page, pages != 0, salt, offset + _FRAME_HEADER)
 
 
+def commit_follows_commit(wal: RawFile, run: list[Frame], page_bytes: int) -> bool:
+    """Whether among these neighbouring frames a whole commit continues the commit before it, by SQLite's checksums.
+
+    Then the earlier one was synced. What lies behind a torn commit from an earlier torn one continues nothing.
+
+    *Source*: SQLite file format §4.2 "Checksum Algorithm"; each frame's sum goes on from the frame before.
+    """
+    linked = False
+    for before, frame in itertools.pairwise(run):
+        linked = (linked or before.commit) and frame.salt == before.salt and _continues(wal, before, frame, page_bytes)
+        if linked and frame.commit:
+            return True
+    return False
+
+
+def _continues(wal: RawFile, before: Frame, frame: Frame, page_bytes: int) -> bool:
+    summed = wal.read(frame.offset - _FRAME_HEADER, 8) + wal.read(frame.offset, page_bytes)
+    start, wanted = (struct.unpack(">II", wal.read(one.offset - 8, 8)) for one in (before, frame))
+    magic = int.from_bytes(wal.read(0, 4), "big")
+    for order, mark in (("<", _WAL_MAGIC[0]), (">", _WAL_MAGIC[1])):
+        if magic in _WAL_MAGIC and magic != mark:
+            continue  # a destroyed header does not say which: either will do
+        first, second = start
+        words = struct.unpack(f"{order}{len(summed) // 4}I", summed)
+        for left, right in zip(words[::2], words[1::2], strict=True):
+            first = (first + left + second) & 0xFFFFFFFF
+            second = (second + right + first) & 0xFFFFFFFF
+        if (first, second) == wanted:
+            return True
+    return False
+
+
 class PageSource:
     """The pages of a damaged database, in the file and in its log, by number; for following overflow chains."""
 

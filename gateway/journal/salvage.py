@@ -36,6 +36,7 @@ from gateway.journal.pages import (
     RawFile,
     RawRow,
     Wanted,
+    commit_follows_commit,
     frames,
     header_complaint,
     page_bytes_of,
@@ -430,10 +431,7 @@ def _lost_tail(path: Path, database: RawFile, wal: RawFile) -> str | None:
     except sqlite3.Error as error:
         return None if not _is_damage(error) else str(error)
     unseen = list(frames(wal, page_bytes))[seen:]
-    ends: dict[bytes, list[int]] = {}
-    for frame in unseen:
-        if frame.commit:
-            ends.setdefault(frame.salt, []).append(frame.offset)
+    commits = {frame.salt: frame.offset for frame in unseen if frame.commit}
     source = PageSource(database, wal, page_bytes)
     beyond: list[int] = []
 
@@ -448,12 +446,15 @@ def _lost_tail(path: Path, database: RawFile, wal: RawFile) -> str | None:
 
     lowest = min(heads.values())
     for frame in unseen:
-        # The last commit alone may be what a power cut left of it: sectors reach the disk in any order, and nobody was
-        # told of it. Where another commit follows, the broken one had been synced: acknowledged events are behind it.
-        if len(last := ends.get(frame.salt, [])) > 1 and last[-1] >= frame.offset:
+        if commits.get(frame.salt, -1) >= frame.offset:
             source.rows_in(wal.read(frame.offset, page_bytes), newer, lambda position: position > lowest)
             if beyond:
-                return "the write-ahead log is damaged before its end"
+                # The last commit alone may be what a power cut left of it: sectors reach the disk in any order, and
+                # nobody was told of it. Where another continues it, it had been synced: acknowledged events are lost.
+                round_ = [one for one in unseen if one.salt == frame.salt]
+                if commit_follows_commit(wal, round_, page_bytes):
+                    return "the write-ahead log is damaged before its end"
+                return None
     return None
 
 
