@@ -299,19 +299,27 @@ def main() -> int:
         "store": lambda root: store(root, [10_000, asked.rows], asked.rounds + 2),
         "kills": lambda root: kills(root, asked.kills),
     }
+    print(
+        f"thingsboard-gateway {version}, {count} messages of {SIZE_BYTES} bytes, medians of {asked.rounds}", flush=True
+    )
     results: dict[str, dict[str, float]] = {}
+    figures: list[Figure] = []
+    cut = False
     for part, work in parts.items():
-        if asked.only in (None, part):
+        if asked.only in (None, part) and not cut:
             root = Path(tempfile.mkdtemp(dir=SCRATCH))
             try:
                 results[part] = work(root)
+            except KeyboardInterrupt:  # what was measured until now still counts
+                cut = True
+                continue
             finally:
-                shutil.rmtree(root)
-    figures = [figure for part, values in results.items() for figure in FIGURES[part](values)]
-    print(f"thingsboard-gateway {version}, {count} messages of {SIZE_BYTES} bytes, medians of {asked.rounds}")
-    print_figures(figures)
+                shutil.rmtree(root, ignore_errors=True)
+            figures += (fresh := FIGURES[part](results[part]))
+            print_figures(fresh)
+            print(flush=True)
     print(json.dumps({"peer": f"thingsboard-gateway {version}", **results, "figures": [f.as_json() for f in figures]}))
-    return 0 if all(figure.met is not False for figure in figures) else 1
+    return 130 if cut else int(any(figure.met is False for figure in figures))
 
 
 def _throughput_figures(of: dict[str, float]) -> list[Figure]:
