@@ -81,6 +81,7 @@ def test_a_valid_200_advances_and_quarantines_the_rejected_with_their_verdict(ri
     held = rig.bench.quarantined()
     assert [topic.rpartition("/")[2] for topic, _ in held] == ["4", "8"]
     assert all(reason.startswith("schema.invalid: ") and "[v-" in reason for _, reason in held)
+    assert rig.bench.syncer.counters.batches == 1  # a poison event costs no round trip of its own
 
 
 INVALID = {
