@@ -154,9 +154,25 @@ def commit_follows_commit(wal: RawFile, run: list[Frame], page_bytes: int) -> bo
     return False
 
 
+def round_salt(wal: RawFile) -> bytes | None:
+    """What marks the frames of the log's present round; None when its header is not whole.
+
+    All of an earlier round is in the database already: a header was synced before it, and the database before that.
+    """
+    head = wal.read(0, _WAL_HEADER)
+    if len(head) < _WAL_HEADER or not _sums(wal, (0, 0), head[:24], head[24:]):
+        return None
+    return head[16:24]
+
+
 def _continues(wal: RawFile, before: Frame, frame: Frame, page_bytes: int) -> bool:
+    start: tuple[int, int] = struct.unpack(">II", wal.read(before.offset - 8, 8))
     summed = wal.read(frame.offset - _FRAME_HEADER, 8) + wal.read(frame.offset, page_bytes)
-    start, wanted = (struct.unpack(">II", wal.read(one.offset - 8, 8)) for one in (before, frame))
+    return _sums(wal, start, summed, wal.read(frame.offset - 8, 8))
+
+
+def _sums(wal: RawFile, start: tuple[int, int], summed: bytes, wanted: bytes) -> bool:
+    """Whether `wanted` is the checksum of `summed`, going on from `start`."""
     magic = int.from_bytes(wal.read(0, 4), "big")
     for order, mark in (("<", _WAL_MAGIC[0]), (">", _WAL_MAGIC[1])):
         if magic in _WAL_MAGIC and magic != mark:
@@ -166,7 +182,7 @@ def _continues(wal: RawFile, before: Frame, frame: Frame, page_bytes: int) -> bo
         for left, right in zip(words[::2], words[1::2], strict=True):
             first = (first + left + second) & 0xFFFFFFFF
             second = (second + right + first) & 0xFFFFFFFF
-        if (first, second) == wanted:
+        if struct.pack(">II", first, second) == wanted:
             return True
     return False
 

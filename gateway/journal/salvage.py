@@ -40,6 +40,7 @@ from gateway.journal.pages import (
     frames,
     header_complaint,
     page_bytes_of,
+    round_salt,
 )
 from gateway.journal.reader import JournalReader
 from gateway.journal.remains import Remains
@@ -430,7 +431,8 @@ def _lost_tail(path: Path, database: RawFile, wal: RawFile) -> str | None:
             seen = _frames_seen(path)
     except sqlite3.Error as error:
         return None if not _is_damage(error) else str(error)
-    unseen = list(frames(wal, page_bytes))[seen:]
+    salt = round_salt(wal)
+    unseen = [frame for frame in list(frames(wal, page_bytes))[seen:] if salt in (None, frame.salt)]
     commits = {frame.salt: frame.offset for frame in unseen if frame.commit}
     source = PageSource(database, wal, page_bytes)
     beyond: list[int] = []
