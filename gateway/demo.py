@@ -31,7 +31,7 @@ from devices.transports.broker import Broker, find_broker
 from devices.transports.publisher import Publisher
 from gateway.demo_books import Kept, Line, compared, read_on
 from gateway.demo_process import GatewayPlan, GatewayProcess
-from gateway.errors import ConfigError, JournalError, Unavailable
+from gateway.errors import ConfigError, JournalError, StorefrontError, Unavailable
 from gateway.event import STREAMS, Stream
 from gateway.journal.reader import JournalReader, StreamState
 from gateway.runtime.signals import Signals
@@ -40,6 +40,7 @@ _BEAT_S: Final = 0.05
 _START_S: Final = 30.0  # in which a gateway must have begun to work
 _DRAIN_S: Final = 5.0  # how long the last messages may take
 _SETTLE_S: Final = 45.0  # for the last messages; a broker gives again after 30 s what a dead gateway had
+_PATIENCE_S: Final = 3.0  # then a person is told what the demo waits for
 _MURMUR: Final = 5  # events a look that a quiet shop still makes: heartbeats, departures
 _STOP_S: Final = 10.0
 _AGAIN_S: Final = 0.5  # systemd's RestartSec of the unit is of this order
@@ -114,6 +115,8 @@ class Demo:
         self._page_s: float | None = None
         self._restarts = 0
         self._short_lives = 0
+        self._day = 1
+        self._shop_fault: StorefrontError | None = None
         self._heads: dict[Stream, int] = {}  # how far the journal has been read
         self._seen_faults: dict[str, int] = {}
 
@@ -196,10 +199,13 @@ class Demo:
 
     def _play(self, store: VirtualStore, closing: threading.Event) -> None:
         """The shop's own thread: only it touches the store while it runs."""
-        while not closing.is_set():
-            while self._orders:
-                self._orders.popleft()()
-            store.step()
+        try:
+            while not closing.is_set():
+                while self._orders:
+                    self._orders.popleft()()
+                store.step()
+        except StorefrontError as error:
+            self._shop_fault = error
 
     # ── the gateway ──
 
@@ -229,6 +235,11 @@ class Demo:
 
     def _beat(self, store: VirtualStore) -> None:
         now_s = time.monotonic()
+        if self._shop_fault is not None:
+            raise self._shop_fault
+        if store.day > self._day:
+            self._day = store.day
+            self._say(f"{_stamp()} the shop closes and opens again: day {self._day}")
         self._watch_gateway(store, now_s)
         if self._ready_s is None and store.attended and self._connected():
             self._ready_s = now_s - self._started_s
@@ -331,8 +342,8 @@ class Demo:
 
         A broker that holds messages of a gateway that was killed gives them again only after its own time-out.
         """
-        until_s = time.monotonic() + _SETTLE_S
-        kept, quiet_s = Kept(), time.monotonic()
+        kept, quiet_s, told = Kept(), time.monotonic(), False
+        until_s = quiet_s + _SETTLE_S
         with JournalReader(self._journal) as reader:
             while True:
                 before = sum(self._heads.values())
@@ -343,6 +354,9 @@ class Demo:
                     quiet_s = now_s
                 if now_s >= until_s or (now_s - quiet_s >= 1.0 and not any(line.missing for line in lines)):
                     return lines
+                if not told and now_s - until_s > _PATIENCE_S - _SETTLE_S:
+                    told = True
+                    self._say(f"Waiting for the last messages, {_SETTLE_S:.0f} s at most.")
                 time.sleep(0.2)
 
     def _positions(self) -> dict[Stream, int]:

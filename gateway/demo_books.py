@@ -69,14 +69,14 @@ def compared(ledger: Ledger, kept: Kept, damaged: int = 0) -> list[Line]:
     missing = sum(sale not in kept.sales for sale in due)
     extra = sum(times - 1 for times in kept.sales.values()) + sum(sale not in ledger.sales for sale in kept.sales)
     found = sum((net for sale, net in ledger.sales.items() if sale in kept.sales), Decimal(0))
-    lost = ", ".join(f"{count} {reason}" for reason, count in sorted(ledger.lost_on_wire.items()))
+    lost = [f"{count} {reason}" for reason, count in sorted(ledger.lost_on_wire.items())]
     sure = {key for key, trace in ledger.tags.items() if trace.sure}
-    sales_note = f"¥{ledger.money:,} and ¥{kept.money:,}{_unread(len(ledger.unproven_sales))}"
+    sales_note = ", ".join([f"¥{ledger.money:,} and ¥{kept.money:,}", *_unread(len(ledger.unproven_sales))])
     return [
         Line("sales", len(ledger.sales), kept.sales.total(), missing, extra + (kept.money != found), sales_note),
         Line(
             "scans", ledger.scans, kept.scans, max(0, ledger.scans - ledger.unproven_scans - kept.scans),
-            max(0, kept.scans - ledger.scans - damaged), lost + _unread(ledger.unproven_scans),
+            max(0, kept.scans - ledger.scans - damaged), ", ".join(lost + _unread(ledger.unproven_scans)),
         ),
         Line("visitors in", ledger.entered, kept.entered, *_apart(ledger.entered, kept.entered)),
         Line("visitors out", ledger.left, kept.left, *_apart(ledger.left, kept.left)),
@@ -88,8 +88,8 @@ def compared(ledger: Ledger, kept: Kept, damaged: int = 0) -> list[Line]:
     ]  # fmt: skip
 
 
-def _unread(count: int) -> str:
-    return f"; {count} over a line that nobody may have read" if count else ""
+def _unread(count: int) -> list[str]:
+    return [f"{count} over a line that nobody may have read"] if count else []
 
 
 def _apart(shop: int, journal: int) -> tuple[int, int]:

@@ -175,9 +175,7 @@ class VirtualStore:
             b'{"sequence":19,"type":"gift","totals":{"net":"1.00"}}',
             b"\xff\xfe\x00 receipt",
         ):
-            if self.till_outlet is not None:
-                self.till_outlet.publish(TILL_TOPIC, payload)
-                self.ledger.poison += 1
+            self.ledger.poison += self._tell_till(payload)
 
     # ── inside ──
 
@@ -254,9 +252,9 @@ class VirtualStore:
         at = datetime.now(SHOP_TIME)
         name = "till-1" if act.till == 1 and self.till_outlet is not None else "till-2"
         number = self._tills[name].number()
-        if name == "till-1" and self.till_outlet is not None:
-            self.till_outlet.publish(TILL_TOPIC, till.sale_json(act, name, number, at, self._boot))
-            self.ledger.sold(name, number, act.net)
+        if name == "till-1":
+            if self._tell_till(till.sale_json(act, name, number, at, self._boot)):
+                self.ledger.sold(name, number, act.net)
         elif self.plugs[name].write(till.receipt_bytes(act, number, at)):
             self.ledger.sold(name, number, act.net, time.monotonic(), proves=self._attended)
         else:  # a passive tap: paper does not wait for a listener
@@ -278,12 +276,19 @@ class VirtualStore:
             self.ledger.left += left
             self._counted, self._counted_s = [0, 0], now_s
 
+    def _tell_till(self, payload: bytes) -> bool:
+        return self._put(self.till_outlet, "till-1", TILL_TOPIC, payload)
+
     def _publish(self, topic: str, payload: bytes) -> bool:
-        if self.outlet is None:
+        return self._put(self.outlet, "sensors", topic, payload)
+
+    def _put(self, outlet: Outlet | None, device: str, topic: str, payload: bytes) -> bool:
+        """Whether the message is in the outbox now."""
+        if outlet is None:
             return False
         try:
-            self.outlet.publish(topic, payload)
+            outlet.publish(topic, payload)
         except Unavailable:
-            self.ledger.lost_on_wire["sensors: outbox full"] += 1
+            self.ledger.lost_on_wire[f"{device}: outbox full"] += 1
             return False
         return True
