@@ -23,7 +23,7 @@ from pathlib import Path
 
 from gateway.errors import Unavailable
 
-ACK_WAIT_S = 2
+ACK_WAIT_S = 10  # shorter than a slow commit it would repeat what is in hand; longer, a restart waits for the rest
 MAX_ACK_PENDING = 1000  # for each filter, twice for one that ends in #; a session may have 65,535 in all
 _READY_S = 10.0
 _STOP_S = 2.0

@@ -31,7 +31,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from devices.transports.dial import Dial, why
 from devices.transports.mqtt_client import WireClient, new_client
 from devices.transports.mqtt_settings import MqttSettings, distinct_filters
-from devices.transports.mqtt_wire import Delivery, Wire, delivery
+from devices.transports.mqtt_wire import Delivery, Outstanding, Wire, delivery, repeats
 
 _log = logging.getLogger(__name__)
 _jitter = random.SystemRandom()
@@ -88,7 +88,7 @@ class Session:
         self._client = self._new_client()
         self._wire: Wire | None = None
         self._dial: Dial | None = None
-        self._outstanding: dict[int, int] = {}  # packet id → order of the delivery that an acknowledgement would mean
+        self._outstanding: Outstanding = {}
         self._order = 0
         self._held: deque[Delivery] = deque()  # deliveries that did not come through a wire, or outlived theirs
         self._tick_s = min(_TICK_S, settings.keepalive_s / 4)
@@ -143,7 +143,7 @@ class Session:
             return self._wire.acknowledge(batch)
         sent = 0
         for item in batch:
-            if self._outstanding.get(item.mid) == item.order:
+            if self._outstanding.get(item.mid, (0, 0))[0] == item.order:
                 del self._outstanding[item.mid]
                 sent += self._client.ack(item.mid, item.qos) == MQTTErrorCode.MQTT_ERR_SUCCESS
         return sent
@@ -392,16 +392,18 @@ class Session:
 
     def _on_message(self, _client: paho.Client, _data: Any, message: Any) -> None:
         """A message that came without a wire."""
-        self._order += 1
         self._last_packet_s = time.monotonic()
-        if message.qos:
-            self._outstanding[message.mid] = self._order
         flags = message.qos << 1 | bool(message.retain) | bool(message.dup) << 3
         payload = bytes(message.payload)
         try:
             topic = message.topic.encode()
         except UnicodeDecodeError as error:
             topic = bytes(error.object)
+        if message.qos and repeats(self._outstanding, message.mid, flags, topic, payload):
+            return
+        self._order += 1
+        if message.qos:
+            self._outstanding[message.mid] = (self._order, hash((topic, payload)))
         self._held.append(
             delivery(
                 self.generation, message.mid, topic, payload, flags, self._settings.max_payload_bytes, self._order,

@@ -63,11 +63,26 @@ def delivery(
     return Delivery(generation, mid, name, payload, qos, bool(flags & 1), bool(flags & 8), fault, order)
 
 
+Outstanding = dict[int, tuple[int, int]]
+"""Packet id → order of the delivery that an acknowledgement would mean, and the hash of its topic and payload."""
+_NOBODY = (0, 0)
+
+
+def repeats(outstanding: Outstanding, mid: int, flags: int, topic: bytes, payload: bytes) -> bool:
+    """True when the broker sends again, on the same connection, what is in hand and not acknowledged yet.
+
+    NATS does so after its wait. Delivered twice it would be stored twice by a slow taker, and its acknowledgement would
+    for ever be that of the delivery before. A packet id is free for another message only after its acknowledgement, so
+    the same id with the same content and DUP is the same message.
+    """
+    return bool(flags & 8) and outstanding.get(mid, _NOBODY)[1] == hash((topic, payload)) and mid in outstanding
+
+
 class Wire:
     """A non-blocking socket as paho wants it, with the PUBLISH traffic taken out."""
 
     def __init__(
-        self, raw: socket.socket, *, v5: bool, generation: int, max_payload_bytes: int, outstanding: dict[int, int]
+        self, raw: socket.socket, *, v5: bool, generation: int, max_payload_bytes: int, outstanding: Outstanding
     ) -> None:
         """Take over a connected socket.
 
@@ -76,7 +91,7 @@ class Wire:
             v5: whether PUBLISH has properties.
             generation: written into every delivery.
             max_payload_bytes: longer payloads are cut.
-            outstanding: packet id → order of the delivery that an acknowledgement would mean; kept up to date here.
+            outstanding: see `Outstanding`; kept up to date here.
         """
         raw.setblocking(False)
         self._raw = raw
@@ -191,7 +206,7 @@ class Wire:
         outstanding = self._outstanding
         packets = []
         for item in deliveries:
-            if outstanding.get(item.mid) == item.order:
+            if outstanding.get(item.mid, _NOBODY)[0] == item.order:
                 del outstanding[item.mid]
                 packets.append(((0x40020000 if item.qos == 1 else 0x50020000) | item.mid).to_bytes(4, "big"))
         self._out += b"".join(packets)
@@ -279,11 +294,14 @@ class Wire:
             payload_at += properties_bytes
         if payload_at > stop:
             return False
+        payload = data[payload_at:stop]
+        if qos and repeats(self._outstanding, mid, flags, topic, payload):
+            return True
         self.order += 1
         if qos:
-            self._outstanding[mid] = self.order
+            self._outstanding[mid] = (self.order, hash((topic, payload)))
         item = delivery(
-            self._generation, mid, topic, data[payload_at:stop], flags, self._max_payload_bytes, self.order,
+            self._generation, mid, topic, payload, flags, self._max_payload_bytes, self.order,
             stop - payload_at + missing_bytes,
         )  # fmt: skip
         if missing_bytes:
