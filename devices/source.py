@@ -32,6 +32,8 @@ _READ_S = 0.05  # also the longest that a driver waits for its tick
 _OFFER_S = 0.25
 _FAREWELL_S = 1.0
 _BATCH = 256
+# What a driver with a mistake in it may raise over one message, which is set aside instead of stopping its source.
+DEFECTS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 class MqttSession(Protocol):
@@ -93,7 +95,12 @@ class Intake:
             elif not well:
                 well = True
                 self.board.faulted(place.device, "")  # it says something sensible again
-            drafts += self.normaliser.drafts(reading, place, at, key and key + index.to_bytes(3, "big"), fresh)
+            try:
+                drafts += self.normaliser.drafts(reading, place, at, key and key + index.to_bytes(3, "big"), fresh)
+            except Rejected:
+                if delivery is not None:
+                    raise
+                self.board.counted(place.device, bad=1, skipped_bytes=0, ignored=0)  # a line keeps nothing to set aside
         if heard:
             self.board.heard(place.device, at, heard)
         return drafts
@@ -110,6 +117,7 @@ class SerialSource:
         self._driver: Driver = plan.make()
         self._told = Counters()
         self._place = intake.place(plan)
+        self._waiting: Item | None = None  # what the inlet has not taken yet; nothing more is read until it has
         policy: Policy = plan.settings.policy or "drop_oldest"
         intake.inlet.lane(plan.name, policy)
 
@@ -128,16 +136,21 @@ class SerialSource:
         self._intake.board.connected(self._plan.name)
 
     def step(self, stop: threading.Event) -> None:
-        """Wait briefly for bytes and take in what they say.
+        """Wait briefly for bytes and take in what they say; while the inlet is full, wait for room instead.
 
         Raises:
             Unavailable: the device has gone.
         """
+        if not self._hand_on(_OFFER_S):
+            return  # bounded: a worker that does not come back counts as stuck, and the process would be ended
         try:
             data = self._line.read(_READ_S)
             at = self._intake.clock.now()
-            self._take(self._driver.feed(data, at) if data else (), at, stop)
-            self._take(self._driver.tick(at), at, stop)
+            drafts = self._take(self._driver.feed(data, at) if data else (), at)
+            drafts += self._take(self._driver.tick(at), at)
+            if drafts:
+                self._waiting = Item(drafts)
+                self._hand_on(_OFFER_S)
             self._send(at)
         except Unavailable as error:
             self._intake.board.lost(self._plan.name, error.reason, error.hint)
@@ -146,16 +159,20 @@ class SerialSource:
             self._tell()
 
     def close(self) -> None:
-        """Release the line."""
+        """Release the line. What the inlet does not take now is lost, and counted."""
+        if not self._hand_on(0.0) and self._waiting is not None:
+            self._intake.inlet.give_up(self._plan.name, self._waiting)
+            self._waiting = None
         self._line.close()
 
-    def _take(self, readings: Iterable[Reading], at: Instant, stop: threading.Event) -> None:
-        intake, name = self._intake, self._plan.name
-        drafts = intake.drafts(readings, self._place, at, None)
-        if drafts:
-            item = Item(drafts)
-            while not intake.inlet.offer(name, item, _OFFER_S) and not stop.is_set():
-                pass
+    def _take(self, readings: Iterable[Reading], at: Instant) -> list[Draft]:
+        return self._intake.drafts(readings, self._place, at, None)
+
+    def _hand_on(self, timeout_s: float) -> bool:
+        """True when nothing waits for the inlet any more."""
+        if self._waiting is not None and self._intake.inlet.offer(self._plan.name, self._waiting, timeout_s):
+            self._waiting = None
+        return self._waiting is None
 
     def _send(self, at: Instant) -> None:
         if data := self._driver.outgoing(at):
@@ -186,6 +203,7 @@ class MqttSource:
         self._devices = [(plan, plan.make(), intake.place(plan)) for plan in plans]
         self._told = {plan.name: Counters() for plan in plans}
         self._routes = TopicTable([plan.topics for plan in plans])
+        self._waiting: list[tuple[str, Item]] = []  # lanes and what they have not taken; nothing is read until then
         self._ticked_us = 0
         self._owed = 0  # deliveries handed on, counted by this thread …
         self._settled = 0  # … and those whose receipt came, counted by the journal's
@@ -198,14 +216,16 @@ class MqttSource:
         self._link.open()
 
     def step(self, stop: threading.Event) -> None:
-        """Receive a batch, take it in, and hand it to the inlet stream by stream."""
+        """Receive a batch, take it in, and hand it to the inlet stream by stream; while that is full, wait for room."""
+        if not self._hand_on():
+            return  # bounded: a worker that does not come back counts as stuck, and the process would be ended
         deliveries = self._link.receive(0.1, _BATCH)
         at = self._intake.clock.now()
         if deliveries:
-            self._offer(self._sort(deliveries, at), stop)
+            self._offer(self._sort(deliveries, at))
         if at.mono_us - self._ticked_us >= 1_000_000:
             self._ticked_us = at.mono_us
-            self._tick(at, stop)
+            self._tick(at)
 
     def close(self) -> None:
         """Wait briefly for the last commits so that they are acknowledged, then disconnect; the rest stays put."""
@@ -250,10 +270,13 @@ class MqttSource:
                 if delivery.fault:
                     raise Rejected("receive", delivery.topic, delivery.fault)
                 drafts += self._intake.drafts(driver.feed(message, at), place, at, delivery)
+                continue
             except Rejected as error:
                 reason = f"{error.reason} ({error.hint})" if error.hint else error.reason
-                poison.append(Poison(plan.name, plan.driver.name, reason, delivery.payload, delivery.topic))
-                self._intake.board.quarantined(plan.name)
+            except DEFECTS as error:  # the broker would bring it again for ever, and every device behind it would stand
+                reason = f"the driver failed: {type(error).__name__} (this is a defect of the software: report it)"
+            poison.append(Poison(plan.name, plan.driver.name, reason, delivery.payload, delivery.topic))
+            self._intake.board.quarantined(plan.name)
         return drafts, poison
 
     def _receipt(self, owed: list[Delivery]) -> Callable[[], None]:
@@ -264,22 +287,30 @@ class MqttSource:
         self._owed += len(owed)
         return receipt
 
-    def _offer(self, items: dict[Stream | None, Item], stop: threading.Event) -> None:
+    def _offer(self, items: dict[Stream | None, Item]) -> None:
         for stream, item in items.items():
-            if stream is None:  # nothing to keep: known, and of no interest
-                if item.receipt is not None:
-                    item.receipt()
-                continue
-            lane = f"{self._name}/{stream}"
-            while not self._intake.inlet.offer(lane, item, _OFFER_S):
-                if stop.is_set():
-                    return  # not acknowledged: the broker keeps it
-                self._link.receive(0.0, 0)  # keep the session alive, read nothing more
+            if stream is not None:
+                self._waiting.append((f"{self._name}/{stream}", item))
+            elif item.receipt is not None:  # nothing to keep: known, and of no interest
+                item.receipt()
+        self._hand_on()
 
-    def _tick(self, at: Instant, stop: threading.Event) -> None:
+    def _hand_on(self) -> bool:
+        """True when every lane has taken its own; what one refuses holds no other up, nor its acknowledgements."""
+        full: list[tuple[str, Item]] = []
+        for lane, item in self._waiting:
+            behind = any(lane == other for other, _ in full)  # the order within a lane stays
+            if behind or not self._intake.inlet.offer(lane, item, 0.0 if full else _OFFER_S):
+                full.append((lane, item))
+        self._waiting = full
+        if full:
+            self._link.receive(0.0, 0)  # keep the session alive, read nothing more
+        return not full
+
+    def _tick(self, at: Instant) -> None:
         for plan, driver, place in self._devices:
             if drafts := self._intake.drafts(driver.tick(at), place, at, None):
-                self._offer({drafts[0].stream: Item(drafts)}, stop)
+                self._offer({drafts[0].stream: Item(drafts)})
             now, told = driver.counters, self._told[plan.name]
             self._intake.board.counted(
                 plan.name,

@@ -34,16 +34,17 @@ class Departures:
     def __init__(self, normaliser: Normaliser, inlet: Inlet, clock: Clock) -> None:
         """Store."""
         self._normaliser, self._inlet, self._clock = normaliser, inlet, clock
+        self._waiting: Item | None = None  # what the inlet has not taken yet
 
     def open(self) -> None:
         """Nothing to acquire."""
 
     def step(self, stop: threading.Event) -> None:
-        """Expire and wait."""
-        if drafts := self._normaliser.expire(self._clock.now()):
-            item = Item(drafts)
-            while not self._inlet.offer("departures", item, _OFFER_S) and not stop.is_set():
-                pass
+        """Expire and wait. While the inlet is full, nothing more departs: a step must come back all the same."""
+        if self._waiting is None and (drafts := self._normaliser.expire(self._clock.now())):
+            self._waiting = Item(drafts)
+        if self._waiting is not None and self._inlet.offer("departures", self._waiting, _OFFER_S):
+            self._waiting = None
         stop.wait(0.5)
 
     def close(self) -> None:

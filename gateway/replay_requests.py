@@ -296,10 +296,12 @@ class _InletBook:
     def append(self, drafts: Sequence[Draft]) -> bool:
         durable = threading.Event()
         item = Item(drafts, durable.set)
+        until_s = time.monotonic() + _COMMIT_S
         while not self._inlet.offer(_LANE, item, 0.25):
             if self._stop.is_set():
                 return False
-        until_s = time.monotonic() + _COMMIT_S
+            if time.monotonic() > until_s:
+                raise Unavailable("replay", "inlet", "it stays full", "see `storefront doctor`: is the disk full?")
         while not durable.wait(0.25):
             if self._stop.is_set():
                 return False

@@ -128,6 +128,12 @@ class Inlet:
                 self._filled.notify()
         return True
 
+    def give_up(self, source: str, item: Item) -> None:
+        """Count an item as lost that its source can neither hand on nor keep."""
+        with self._lock:
+            if (lane := self._lanes.get(source)) is not None:
+                lane.counters.dropped += len(item.drafts)
+
     def take(self, limit: int, window_s: float, timeout_s: float, streams: Collection[Stream] = STREAMS) -> list[Item]:
         """Collect about `limit` events for one commit.
 

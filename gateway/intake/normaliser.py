@@ -18,7 +18,7 @@ import msgspec
 
 from gateway import event_types as types
 from gateway.clock import Instant, rfc3339, rfc3339_s
-from gateway.errors import Rejected
+from gateway.errors import Rejected, Unavailable
 from gateway.event import Draft, Origin, draft
 from gateway.intake import reading as said
 from gateway.intake.place import Place
@@ -29,6 +29,8 @@ __all__ = ["Normaliser", "NormaliserCounters", "Place", "Pseudonyms"]
 _FUTURE_S = 300.0  # a device's clock may be this far ahead of ours
 _PAST_S = 14 * 86_400.0  # a device may have kept its data this long
 _SANE_S = 1_704_067_200.0  # 2024-01-01: a clock before that was never set
+_LATEST_S = 4_102_444_800.0  # 2100-01-01: nor can one after that be right, and a calendar ends somewhere
+_INTERVAL_MOST_S = 31 * 86_400.0  # of a people counter
 _PERSONAL_AIS = ("8017", "8018")  # GS1 service relations: numbers of persons
 
 R = TypeVar("R", bound=said.Reading)
@@ -82,11 +84,26 @@ class Normaliser:
             at: when it was received.
             delivery: names the delivery, where the transport may repeat one.
             fresh: the transport says that this is no repeat.
+
+        Raises:
+            Rejected: it holds a value that no event can have.
+            Unavailable: a pseudonym cannot be made now.
         """
         rule = _RULES.get(type(reading))
         if rule is None:
             return []
-        return rule(self, reading, place, at, delivery, fresh)
+        try:
+            return rule(self, reading, place, at, delivery, fresh)
+        except (ArithmeticError, TypeError, ValueError) as error:  # never its text: it may quote what was said
+            raise Rejected(
+                "make event", place.device, f"a value that no event can have ({type(error).__name__})",
+                "look at its text and numbers with `storefront quarantine show`",
+            ) from error  # fmt: skip
+        except OSError as error:
+            raise Unavailable(
+                "make pseudonym", "day key", error.strerror or type(error).__name__,
+                "the data directory must be writable and have room",
+            ) from error  # fmt: skip
 
     def expire(self, at: Instant) -> list[Draft]:
         """Departures that silence has made certain; call it twice a second."""
@@ -192,6 +209,8 @@ class Normaliser:
 
     def _door(self, reading: said.DoorCount, place: Place, at: Instant, delivery: bytes, fresh: bool) -> list[Draft]:
         end_s = self._happened(reading, at)
+        if not 0 <= reading.interval_s <= _INTERVAL_MOST_S:
+            raise Rejected("map to event", place.device, "interval_s is no length of an interval", "check its mapping")
         data = types.FootfallCounted(
             line=reading.line,
             entrance=place.zone or place.device,
@@ -239,8 +258,8 @@ class Normaliser:
         device_at = reading.device_at or other
         if device_at is None:
             return None
-        told_s = device_at.timestamp()
-        if at.wall_s < _SANE_S <= told_s or at.wall_s - _PAST_S <= told_s <= at.wall_s + _FUTURE_S:
+        told_s = math.nan if device_at.tzinfo is None else device_at.timestamp()  # without a zone it cannot be placed
+        if at.wall_s < _SANE_S <= told_s < _LATEST_S or at.wall_s - _PAST_S <= told_s <= at.wall_s + _FUTURE_S:
             return told_s
         self.counters.implausible_times += 1
         return None
@@ -252,7 +271,11 @@ def _fact(*parts: str) -> bytes:
 
 
 def _text(at: datetime | None) -> str | None:
-    return None if at is None else rfc3339(at)
+    """RFC 3339; None for no time, or one that is none of this age (a till's "no time" is often the year 1)."""
+    try:
+        return None if at is None or at.tzinfo is None or not 1970 <= at.year < 2200 else rfc3339(at)
+    except OverflowError:  # its offset leads out of the calendar
+        return None
 
 
 def _sensor(reading: Any, place: Place) -> types.EventData | None:

@@ -41,6 +41,7 @@ _FULL_BATCH = 200
 _FAST_ROW_S = 20e-6
 _ROOMY_SHARE = 0.25
 _ROOM_TO_OPEN_BYTES = 1 << 20
+_REASON_LIMIT = 500  # characters; a reason may quote names that a device has chosen
 _SAMPLE = 512  # newest bodies that a dictionary is learned from
 _COMPARED = 128  # of them, to judge a new one by
 _SAMPLE_BYTES = 4096  # a longer body is no example
@@ -283,7 +284,14 @@ class JournalWriter:
             for bad in poison:
                 connection.execute(
                     "INSERT INTO quarantine (at_ms, source, driver, topic, reason, payload) VALUES (?, ?, ?, ?, ?, ?)",
-                    (recorded_ms, bad.source, bad.driver, bad.topic, bad.reason, self._seal(bad.payload)),
+                    (
+                        recorded_ms,
+                        bad.source,
+                        bad.driver,
+                        _storable(bad.topic),
+                        _storable(bad.reason[:_REASON_LIMIT]),
+                        self._seal(bad.payload),
+                    ),
                 )
             if poison:
                 connection.execute(
@@ -431,6 +439,11 @@ class JournalWriter:
         if self._lock_fd is not None:
             os.close(self._lock_fd)
             self._lock_fd = None
+
+
+def _storable(text: str) -> str:
+    """Text that a device may have had a hand in, without the lone surrogates that no database takes."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def current_epoch(connection: sqlite3.Connection, stream: str) -> StreamEpoch | None:
