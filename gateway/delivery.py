@@ -30,6 +30,7 @@ from gateway.journal.reader import JournalReader
 from gateway.runtime.worker import Factory, Worker
 from sync.alarms import EventAlarms, committing, offering
 from sync.assembly import PATIENCE_S, Link, platform_options
+from sync.epcis import exporter
 from sync.feed import Feed, FeedToken, token_digest
 from sync.feed_journal import JournalFeed, JournalOffsets
 from sync.feed_routes import FeedRoutes
@@ -137,7 +138,8 @@ class FeedServer:
         feed = Feed(
             self._source, JournalOffsets(gateway.commits, gateway.clock), _secret_file(gateway.directory), len(STREAMS)
         )
-        app = Starlette(routes=FeedRoutes(feed, tokens).routes())
+        exports = {"epcis": exporter(gateway.settings.gateway.time_zone, gateway.clock)}
+        app = Starlette(routes=FeedRoutes(feed, tokens, exports=exports).routes())
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app, host=settings.host, port=settings.port, loop="asyncio", http="h11", ws="none", lifespan="off",

@@ -108,6 +108,9 @@ def test_events_reach_the_platform_and_the_feed_and_survive_an_outage(
         request.add_header("Authorization", "Bearer s3cret")
         with urllib.request.urlopen(request, timeout=10) as answer:
             pulled = json.loads(answer.read())
+        request.full_url += "&format=epcis"
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            assert json.loads(answer.read())["epcisBody"] == {"eventList": []}  # buttons are no items
         stop.set()
         thread.join(20)
     assert not thread.is_alive()
