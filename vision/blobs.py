@@ -26,6 +26,8 @@ SMALLEST_PERSON = 0.30
 SMALLEST_CUT_PERSON = 0.12
 SINGLE_WIDTH, SINGLE_HEIGHT, SINGLE_AREA, SMALL_AREA = 1.55, 1.45, 1.7, 1.3
 """A blob within these multiples of a person's width, height and pixels is one person; below the last in any shape."""
+LOWEST_PERSON = 0.5
+"""A whole blob lower than this share of a person's height starts no track, but may continue one."""
 SHARED_SCORE = 0.3
 """Of a person who is hidden in another's blob."""
 NEW_SHARE = 0.55
@@ -52,7 +54,9 @@ def persons_in(mask: Image, size: PersonSize, expected: Sequence[Box]) -> list[D
         shaped = wide <= SINGLE_WIDTH * person_w and high <= SINGLE_HEIGHT * person_h
         above = 0.6 < size.aspect < 1.7  # from above people point any way, and hide nobody
         if ((shaped or above) and blob.area <= SINGLE_AREA * one) or blob.area <= SMALL_AREA * one:
-            found += _shared(blob, expected) or [_detection(blob.left, blob.top, wide, high, blob.area / one)]
+            low = not (above or cut) and high < LOWEST_PERSON * person_h  # a pram, a dog, or somebody half hidden
+            alone = Detection(Box(blob.left, blob.top, wide, high), SHARED_SCORE if low else _score(blob.area / one))
+            found += _shared(blob, expected) or [alone]
         else:
             inside = blob.filled() > 0
             found += _split(inside, blob, size, expected)
@@ -87,7 +91,12 @@ def _joined(parts: list[Component], size: PersonSize) -> list[Component]:
 
 
 def _detection(left: float, top: float, width: float, height: float, share: float) -> Detection:
-    return Detection(Box(left, top, width, height), min(1.0, 0.5 + 0.5 * share))
+    return Detection(Box(left, top, width, height), _score(share))
+
+
+def _score(share: float) -> float:
+    """Confidence from the share of a person's pixels that are there."""
+    return min(1.0, 0.5 + 0.5 * share)
 
 
 def _shared(blob: Component, expected: Sequence[Box]) -> list[Detection]:
@@ -107,6 +116,10 @@ def _shared(blob: Component, expected: Sequence[Box]) -> list[Detection]:
     middle = (blob.left + blob.right) / 2, (blob.top + blob.bottom) / 2
     moved.sort(key=lambda box: abs(box.centre[0] - middle[0]) + abs(box.centre[1] - middle[1]))
     return [Detection(box, 1.0 if index == 0 else SHARED_SCORE) for index, box in enumerate(moved)]
+
+
+def _lower_edge(box: Box) -> float:
+    return box.top_px + box.height_px
 
 
 def _split(inside: NDArray[np.bool_], blob: Component, size: PersonSize, expected: Sequence[Box]) -> list[Detection]:
@@ -172,7 +185,7 @@ def _seeds(
         left, right = max(0, round(x - half_w * 1.1)), min(wide, round(x + half_w * 1.1) + 1)
         rest[top:bottom, left:right] = 0
 
-    for box in expected:
+    for box in sorted(expected, key=_lower_edge, reverse=True):  # who stands nearer hides who stands behind
         x, y = box.centre
         x, y = x - blob.left, y - blob.top
         if not (0 <= x < wide and 0 <= y < high) or len(centres) >= MOST_IN_GROUP:

@@ -45,7 +45,8 @@ class CameraState(msgspec.Struct, frozen=True):
         state: never_seen until the first frame; live; stale (no frames now, being retried); faulted (restart budget
             spent or a configuration that cannot work: somebody should look); ended (a file has been played).
         last_frame_age_s: seconds since the latest slice; None before the first.
-        restarts: processes started beyond the first. reason: why it is not live.
+        restarts: processes started beyond the first.
+        reason: why it is not live, or why its process was replaced less than a minute ago.
         frames_shed: frames that were decoded but not processed because the machine or the wanted rate said so.
     """
 
@@ -163,9 +164,7 @@ class Camera:
         reason = self._reason or (report.reason if report is not None else "")
         restarts = max(0, self._generation - 1)
         lost_late = self._footfall.lost_late
-        return CameraState(
-            self.settings.name, state, age_s, restarts, "" if state == "live" else reason, shed, lost_late
-        )
+        return CameraState(self.settings.name, state, age_s, restarts, reason, shed, lost_late)
 
     def recent_crossings(self, since_s: float) -> list[Crossing]:
         """Crossings from `since_s` (monotonic) on, for the acceptance test. Any thread."""
@@ -236,7 +235,7 @@ class Camera:
                 self._size = message.person_size
             if message.health == "live" and self._heard_s - self._started_s > 60.0:
                 self._backoff.reset()
-                self._spent = False
+                self._spent, self._reason = False, ""
         else:
             self._picture = message
             self._pictured.set()
@@ -286,7 +285,8 @@ class Camera:
     def _lose(self, now_s: float, slow: bool = False) -> None:
         """End the process and plan its successor."""
         self._end()
-        self._spent = slow or not self._budget.spend(now_s)
+        affordable = self._budget.spend(now_s)
+        self._spent = self._spent or slow or not affordable  # until it has been live for a while again
         self._next_start_s = now_s + (SLOW_RETRY_S if self._spent else self._backoff.next(self._rng))
 
     def _end(self) -> None:

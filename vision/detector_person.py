@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from gateway.errors import ConfigError
 from vision.model import Box, Detection, Frame, Image
+from vision.video import to_working_size
 
 Floats = NDArray[np.float32]
 Runtime = Literal["auto", "cv2", "onnxruntime"]
@@ -211,8 +212,10 @@ class PersonDetector:
         scale = min(side / width, side / height)
         inner_w, inner_h = max(1, round(width * scale)), max(1, round(height * scale))
         self._canvas[:] = 114
-        method = cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
-        self._canvas[:inner_h, :inner_w] = cv2.resize(image, (inner_w, inner_h), interpolation=method)
+        small = to_working_size(image, inner_w)
+        if small.shape[:2] != (inner_h, inner_w):
+            small = np.asarray(cv2.resize(small, (inner_w, inner_h), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+        self._canvas[:inner_h, :inner_w] = small
         return np.asarray(cv2.dnn.blobFromImage(self._canvas), dtype=np.float32), scale
 
     def _yolox(self, image: Image) -> tuple[Floats, Floats]:

@@ -105,7 +105,8 @@ def test_leaking_process_is_replaced(run: Callable[..., Run]) -> None:
     """A process above its memory limit is ended, with the reason; the budget then slows the tries down."""
     one = run(memory_limit_bytes=1024 * 1024)
     one.until(lambda: "grew to" in one.camera.state().reason, 40.0)
-    assert one.camera.process_id is None
+    first = one.camera.process_id
+    one.until(lambda: one.camera.process_id not in (None, first) or one.camera.state().restarts, 40.0)
 
 
 @pytest.mark.slow
