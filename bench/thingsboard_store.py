@@ -29,7 +29,8 @@ def main() -> None:
     storage_class: Any = importlib.import_module(
         "thingsboard_gateway.storage.sqlite.sqlite_event_storage"
     ).SQLiteEventStorage
-    storage = storage_class({"data_file_path": f"{folder}/"}, logger, threading.Event())
+    # As it ships it begins a new file at 1 GB; one file of any size is what the figure speaks of.
+    storage = storage_class({"data_file_path": f"{folder}/", "size_limit": 16_000}, logger, threading.Event())
     watcher = sqlite3.connect(folder / "data.db", timeout=30)
     endless = itertools.cycle(messages)
 
@@ -53,9 +54,10 @@ def main() -> None:
         count = int(number)
         if what == "fill":
             now_ms = int(time.time() * 1000)
-            rows = ((now_ms, next(endless)) for _ in range(count))
-            watcher.executemany("INSERT INTO messages (timestamp, message) VALUES (?, ?)", rows)
-            watcher.commit()
+            for at in range(0, count, 100_000):
+                rows = ((now_ms, next(endless)) for _ in range(min(100_000, count - at)))
+                watcher.executemany("INSERT INTO messages (timestamp, message) VALUES (?, ?)", rows)
+                watcher.commit()
         elif what == "append":
             goal = written() + count
             for _ in range(count):

@@ -21,5 +21,6 @@ def test_the_benchmarks_exit_code_is_the_commands(tmp_path: Path) -> None:
     """In a checkout its `bench` runs there with the arguments it was given."""
     (tmp_path / "pyproject.toml").touch()
     (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "__init__.py").touch()
     (tmp_path / "bench" / "__main__.py").write_text("import sys\nsys.exit(len(sys.argv) - 1)\n", "utf-8")
     assert bench(["journal", "--quick", "--json"], tmp_path) == 3
