@@ -254,6 +254,17 @@ class AlarmCleared(_Alarm, frozen=True, kw_only=True, omit_defaults=True):
     """It is in order again."""
 
 
+@event("transactions", "command.completed")
+class CommandCompleted(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    """A command of the platform was carried out, or not: `unknown` when this gateway has no such kind."""
+
+    command: str  # its id
+    kind: str
+    outcome: Literal["done", "refused", "failed", "unknown"]
+    detail: str = ""
+    result: dict[str, Any] = {}
+
+
 # -- measurements
 
 

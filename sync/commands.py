@@ -14,15 +14,17 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from gateway.clock import Clock
 from gateway.errors import Rejected, StorefrontError, Unavailable
 from gateway.event import Origin, draft
+from gateway.event_types import CommandCompleted, type_of
 from gateway.runtime.worker import Wait, wait
 from sync.answer import Reply, retry_after_s
 from sync.http_client import HttpClient
@@ -32,13 +34,10 @@ from sync.ports import Emit
 
 log = logging.getLogger(__name__)
 
-RESULT_TYPE = "store.command.completed.v1"
 _KEPT = 1000
 _IDLE_S = 0.5
 _MAX_IN_PAGE = 500
 _PREFIX, _SUFFIX = "store.command.", ".v1"
-
-Outcome = Literal["done", "refused", "failed", "unknown"]
 
 
 class Command(msgspec.Struct, frozen=True):
@@ -47,16 +46,6 @@ class Command(msgspec.Struct, frozen=True):
     id: str
     kind: str
     data: Mapping[str, Any]
-
-
-class Completed(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Data of the event that reports a command."""
-
-    command: str
-    kind: str
-    outcome: Outcome
-    detail: str = ""
-    result: Mapping[str, Any] = {}
 
 
 Handler = Callable[[Command], Mapping[str, Any]]
@@ -205,9 +194,10 @@ class Commands:
         kind = event.type.removeprefix(_PREFIX).removesuffix(_SUFFIX)
         command = Command(event.id, kind, event.data or {})
         completed = self._run(command)
+        report_type = type_of(completed)
         digest = hashlib.sha256(f"command {event.id}".encode()).digest()[:8]
         report = draft(
-            "transactions", RESULT_TYPE, completed, source=self._origin.source("sync/commands"),
+            report_type.stream, report_type.name, completed, source=self._origin.source("sync/commands"),
             at=self._clock.now(), subject=event.id[:200], dedupe=digest,
         )  # fmt: skip
         if not self._emit(report):
@@ -216,18 +206,19 @@ class Commands:
         log.info("command=%s outcome=%s", kind[:40], completed.outcome)
         self._keep(Place(self._place.cursor, (*self._place.done, event.id)[-_KEPT:]))
 
-    def _run(self, command: Command) -> Completed:
+    def _run(self, command: Command) -> CommandCompleted:
+        completed = partial(CommandCompleted, command=command.id, kind=command.kind)
         handler = self._handlers.get(command.kind)
         if handler is None:
-            return Completed(command.id, command.kind, "unknown", "this gateway does not know the command")
+            return completed(outcome="unknown", detail="this gateway does not know the command")
         try:
-            return Completed(command.id, command.kind, "done", result=handler(command))
+            return completed(outcome="done", result=dict(handler(command)))
         except Unavailable:
             raise
         except Rejected as error:
-            return Completed(command.id, command.kind, "refused", error.reason)
+            return completed(outcome="refused", detail=error.reason)
         except StorefrontError as error:
-            return Completed(command.id, command.kind, "failed", error.reason)
+            return completed(outcome="failed", detail=error.reason)
 
     def _keep(self, place: Place) -> None:
         if place != self._place:

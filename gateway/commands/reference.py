@@ -126,6 +126,8 @@ def _value(hint: Any, parts: dict[str, type[msgspec.Struct]]) -> str:
     if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
         parts[hint.__name__] = hint
         return f"[{hint.__name__}](#{hint.__name__.lower()})"
+    if hint is Any:
+        return "anything"
     return {str: "string", int: "integer", float: "number", bool: "boolean", Decimal: "decimal"}[hint]
 
 

@@ -145,6 +145,7 @@ _RULES: dict[str, Callable[[dict[str, Any]], Told]] = {
     "interaction.scanned": _says("interaction"),
     "alarm.raised": _says("alarm_raised", what="what"),
     "alarm.cleared": _says("alarm_cleared", what="what"),
+    "command.completed": _says("command", kind="kind", outcome="outcome"),
     "footfall.counted": _footfall,
     "footfall.crossed": lambda data: (
         "footfall_out" if data.get("direction") == "out" else "footfall_in", {"people_in": 1, "people_out": 1},

@@ -163,6 +163,7 @@ EVENTS: dict[str, str] = {
     "interaction": _("Member or campaign code scanned"),
     "alarm_raised": _("Alarm: %(what)s"),
     "alarm_cleared": _("Alarm over: %(what)s"),
+    "command": _("Command from the platform: %(kind)s, %(outcome)s"),
     "footfall_in": _("People +%(people_in)s"),
     "footfall_out": _("People −%(people_out)s"),
     "footfall": _("People +%(people_in)s −%(people_out)s"),
