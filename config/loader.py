@@ -78,6 +78,9 @@ def parse(text: str, name: str) -> Settings:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError("read configuration", name, f"not valid TOML: {error}", "see the line it names") from error
+    except (RecursionError, ValueError) as error:  # what tomllib does with a number or a nesting beyond all bounds
+        reason = "nested too deep" if isinstance(error, RecursionError) else "a number has too many digits"
+        raise ConfigError("read configuration", name, reason, "is it the right file? no option needs this") from error
     settings = convert(tables, Settings, name)
     _check(settings, name)
     return settings
@@ -163,10 +166,10 @@ def _check(settings: Settings, name: str) -> None:
 def _problems(settings: Settings) -> Iterator[tuple[str, str, str]]:
     try:
         ZoneInfo(settings.gateway.time_zone)
-    except (ZoneInfoNotFoundError, ValueError):
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: `Asia` is a directory of zones
         yield (
             "gateway.time_zone",
-            f"unknown time zone {settings.gateway.time_zone!r}",
+            f"unknown time zone {settings.gateway.time_zone[:64]!r}",
             "use an IANA name: Asia/Shanghai",
         )
     if settings.broker.mode == "external" and not settings.broker.url:

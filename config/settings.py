@@ -12,7 +12,9 @@ import msgspec
 from msgspec import Meta
 
 Name = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_-]{0,63}$")]
-Positive = Annotated[float, Meta(gt=0)]
+_LONG = 9_000_000  # seconds, decibels or days: beyond any sense, and `inf` too
+Positive = Annotated[float, Meta(gt=0, le=_LONG)]
+NotNegative = Annotated[float, Meta(ge=0, le=_LONG)]
 Share = Annotated[float, Meta(gt=0, le=1)]
 
 
@@ -45,8 +47,8 @@ class StorageSettings(Section, frozen=True, kw_only=True):
 
     directory: str = ""  # empty: the default state directory, see `loader.state_directory`
     profile: Literal["ssd", "sd_card"] = "ssd"  # commit window 20 ms or 100 ms
-    max_mib: Annotated[int, Meta(ge=8)] = 4096  # quota of the database
-    ballast_mib: Annotated[int, Meta(ge=0)] = 16  # held back for a full disk
+    max_mib: Annotated[int, Meta(ge=8, le=1 << 23)] = 4096  # quota of the database
+    ballast_mib: Annotated[int, Meta(ge=0, le=1 << 20)] = 16  # held back for a full disk
     retention: RetentionSettings = RetentionSettings()
 
     @property
@@ -81,11 +83,11 @@ class PageSettings(Section, frozen=True, kw_only=True):
 class PresenceSettings(Section, frozen=True, kw_only=True):
     """`[presence]`: when a tag has arrived, moved and departed."""
 
-    min_reads: Annotated[int, Meta(ge=1)] = 2
+    min_reads: Annotated[int, Meta(ge=1, le=100)] = 2
     arrive_within_s: Positive = 2.0
-    move_offset_db: float = 6.0
-    move_hold_off_s: float = 0.5
-    move_slope_db_per_s: float = 8.0
+    move_offset_db: NotNegative = 6.0
+    move_hold_off_s: NotNegative = 0.5
+    move_slope_db_per_s: NotNegative = 8.0
     depart_after_s: Positive = 10.0
     report_factory_epcs: bool = False  # all-zero, E200… and E280… are factory defaults, not goods
 
@@ -95,7 +97,7 @@ class DeviceSettings(Section, frozen=True, kw_only=True):
 
     name: Name
     driver: str
-    address: str = ""  # serial drivers: /dev/serial/by-id/…, tcp://host:port, rfc2217://host:port, replay:FILE
+    address: str = ""  # serial drivers: /dev/serial/by-id/…, tcp://host:port, rfc2217://host:port
     topics: tuple[str, ...] = ()  # mqtt drivers: topic filters; the driver's own plan when empty
     zone: str = ""  # where in the shop it is
     antenna_zones: dict[str, str] = {}  # antenna number → zone, for readers with several
@@ -134,7 +136,7 @@ class PlatformSettings(Section, frozen=True, kw_only=True):
     proxy: str = ""
     coding: Literal["gzip", "zstd", "identity"] = "gzip"
     interval_s: Positive = 2.0  # how often each stream is sent; bounds an event's age
-    boot_delay_s: Annotated[float, Meta(ge=0)] = 60.0  # a start waits for a random part of this
+    boot_delay_s: NotNegative = 60.0  # a start waits for a random part of this
     commands: bool = True  # ask the platform for commands
 
 

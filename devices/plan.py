@@ -15,6 +15,8 @@ from config.loader import convert
 from config.settings import DeviceSettings, Settings
 from devices.catalogue import load
 from devices.driver import Driver, Options
+from devices.transports.line import line_for
+from devices.transports.mqtt_settings import broker_address, valid_filter
 from gateway.errors import ConfigError
 
 _LINE_KEYS = ("baud", "bytesize", "parity")
@@ -60,11 +62,23 @@ def plan(settings: Settings, file: str) -> list[DevicePlan]:
     Raises:
         ConfigError: the first thing that is wrong, with its path.
     """
-    return [
+    plans = [
         plan_device(device, f"devices[{index}]", file)
         for index, device in enumerate(settings.devices)
         if device.enabled
     ]
+    if any(device.driver.wire == "mqtt" for device in plans):
+        _check_broker(settings, file)
+    return plans
+
+
+def _check_broker(settings: Settings, file: str) -> None:
+    """Refuse a broker's address through which no device could ever be heard."""
+    if settings.broker.mode == "external":
+        try:
+            broker_address(settings.broker.url)
+        except ConfigError as error:
+            raise ConfigError("read configuration", file, f"broker.url: {error.reason}", error.hint) from error
 
 
 def plan_device(device: DeviceSettings, where: str, file: str) -> DevicePlan:
@@ -88,7 +102,13 @@ def plan_device(device: DeviceSettings, where: str, file: str) -> DevicePlan:
         if not device.address:
             raise ConfigError(
                 "read configuration", file, f"{where}.address: missing",
-                "a serial device needs one: /dev/serial/by-id/…, tcp://host:port, rfc2217://host:port or replay:FILE",
+                "a serial device needs one: /dev/serial/by-id/…, tcp://host:port or rfc2217://host:port",
+            )  # fmt: skip
+    for antenna in device.antenna_zones:
+        if not (antenna.isascii() and antenna.isdigit()):
+            raise ConfigError(
+                "read configuration", file, f"{where}.antenna_zones.{antenna}: is no number of an antenna",
+                'as in antenna_zones = { 1 = "door" }',
             )  # fmt: skip
     try:
         options = convert(raw, driver.options_type, file, f"{where}.options")
@@ -101,8 +121,20 @@ def plan_device(device: DeviceSettings, where: str, file: str) -> DevicePlan:
         raise ConfigError(
             "read configuration", file, f"{where}.topics: missing", 'say which topics it publishes to: topics = ["…/#"]'
         )
+    for index, topic in enumerate(topics if driver.wire == "mqtt" else ()):
+        if not valid_filter(topic) or topic.startswith("$share/"):  # of a shared one, others would get a part
+            raise ConfigError(
+                "read configuration", file, f"{where}.topics[{index}]: is no topic filter that can be used",
+                "# stands alone as the last level, + as a whole one; no $share",
+            )  # fmt: skip
     baud = line.baud or getattr(options, "baud", None) or driver.baud  # some drivers name it among their own
+    parity = line.parity or driver.parity
+    if driver.wire == "serial":
+        try:
+            line_for(device.address, baud, line.bytesize or driver.bytesize, parity)
+        except ConfigError as error:
+            raise ConfigError("read configuration", file, f"{where}.address: {error.reason}", error.hint) from error
     return DevicePlan(
         device, driver, options, baud, line.bytesize or driver.bytesize,
-        line.parity or driver.parity, topics if driver.wire == "mqtt" else (),
+        parity, topics if driver.wire == "mqtt" else (),
     )  # fmt: skip

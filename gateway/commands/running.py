@@ -29,6 +29,10 @@ def check_config(config: Path | None, *, as_json: bool) -> int:
     settings = load(config)
     plans = plan(settings, str(config))
     cameras = plan_cameras(settings, str(config))
+    if settings.platform.url:
+        from gateway.delivery import link  # HTTP libraries, only where there is a platform
+
+        link(Gateway(settings, config))
     if as_json:
         names = {"devices": [device.name for device in plans], "cameras": [camera.name for camera in cameras]}
         print_json({"ok": True, "file": str(config), **names})
