@@ -243,7 +243,7 @@ BENCHES = (
     Bench(
         "thingsboard", "Beside ThingsBoard IoT Gateway", "bench.thingsboard",
         ("--quick",),
-        ("--messages", "12000", "--kills", "5", "--rows", "300000", "--idle-s", "10"), (), (115, 240),
+        ("--messages", "12000", "--kills", "5", "--rows", "300000", "--idle-s", "10"), ("--rows", "5000000"), (115, 240),
     ),
     Bench(
         "footprint", "Start, memory, idle", "bench.footprint", None, (), (), (30, 60),
