@@ -49,7 +49,7 @@ class BackgroundOptions(msgspec.Struct, frozen=True):
     least_step: float = 12.0
     noise_sigmas: float = 3.0
     most_step: float = 45.0
-    refresh_s: float = 0.33
+    refresh_s: float = 0.4
     adapt_s: float = 12.0
     forget_s: float = 12.0
     forget_person_s: float = 90.0
@@ -92,7 +92,8 @@ class Background:
         self._steady = self._mean.copy()
         self._steady_s = np.zeros((height, width), dtype=np.float32)
         self._refreshed_s: float | None = None
-        self._gain = np.ones(3)
+        self._nothing = np.zeros_like(self._mean)
+        self._most = np.full_like(self._mean, self.options.most_step)
         self._rebuild()
         self.ready = True
 
@@ -140,11 +141,12 @@ class Background:
             near = cv2.bitwise_or(near, persons)
         calm = cv2.bitwise_not(near)
         share = min(1.0, step_s / options.adapt_s)
-        apart = cv2.absdiff(image, cv2.convertScaleAbs(self._mean)).astype(np.float32)
+        apart = cv2.absdiff(image, self._flat)
         cv2.accumulateWeighted(image, self._mean, share, calm)
-        cv2.accumulateWeighted(apart * 1.25, self._noise, share / 2, calm)
+        cv2.accumulateWeighted(cv2.convertScaleAbs(apart, alpha=1.25), self._noise, share / 2, calm)
         # What does not belong to the background, but has not changed for long, is learned after all.
-        moved = cv2.absdiff(image, cv2.convertScaleAbs(self._steady)).max(axis=2)
+        blue, green, red = cv2.split(cv2.absdiff(image, cv2.convertScaleAbs(self._steady)))
+        moved = cv2.max(cv2.max(blue, green), red)
         still = (moved <= options.least_step + 4) & (self._raw > 0)
         self._steady_s = np.where(still, self._steady_s + np.float32(step_s), np.float32(0))
         cv2.accumulateWeighted(image, self._steady, 0.3)
@@ -185,11 +187,11 @@ class Background:
 
     def _rebuild(self) -> None:
         options = self.options
-        widen = np.clip(self._noise * options.noise_sigmas + options.least_step, options.least_step, options.most_step)
+        widen = cv2.min(self._noise * np.float32(options.noise_sigmas) + np.float32(options.least_step), self._most)
         mean = self._mean
         low, high = cv2.erode(mean, self._kernel), cv2.dilate(mean, self._kernel)
-        self._low = cv2.convertScaleAbs(np.clip(low - widen, 0, 255))
-        self._high = cv2.convertScaleAbs(np.clip(high + widen, 0, 255))
+        self._low = cv2.convertScaleAbs(cv2.max(low - widen, self._nothing))
+        self._high = cv2.convertScaleAbs(high + widen)  # saturates at 255
         self._flat: Image = np.asarray(cv2.convertScaleAbs(mean), dtype=np.uint8)
         self._grey = _grey(self._flat)
         samples = self._flat[2::LIGHT_STEP, 2::LIGHT_STEP].reshape(-1, 3).astype(np.float32) + 1.0

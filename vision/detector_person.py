@@ -179,6 +179,7 @@ class PersonDetector:
         self._grid, self._stride = _yolox_grid(self.layout.input_px)
         side = self.layout.input_px
         self._canvas: Image = np.full((side, side, 3), 114, dtype=np.uint8)
+        self._inner = (0, 0)
 
     def warm_up(self, frames: Sequence[Frame]) -> None:
         """Nothing is learned about a scene."""
@@ -211,7 +212,8 @@ class PersonDetector:
             return np.asarray(cv2.dnn.blobFromImage(small, 1 / 255.0), dtype=np.float32), 1.0
         scale = min(side / width, side / height)
         inner_w, inner_h = max(1, round(width * scale)), max(1, round(height * scale))
-        self._canvas[:] = 114
+        if self._inner != (inner_h, inner_w):
+            self._canvas[:], self._inner = 114, (inner_h, inner_w)
         small = to_working_size(image, inner_w)
         if small.shape[:2] != (inner_h, inner_w):
             small = np.asarray(cv2.resize(small, (inner_w, inner_h), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
