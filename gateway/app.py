@@ -100,6 +100,7 @@ class Gateway:
         self.supervisor = Supervisor(self.clock)
         self.broker = Broker(self.directory / "broker", settings.broker.port)
         self._broker_up = threading.Event()
+        self._broker_added = False
         self.notifier = Notifier.from_environment()
         self._watchdog = Watchdog(watchdog_s(), self.supervisor.healthy, self.notifier.alive)
         self._ready = False
@@ -139,6 +140,10 @@ class Gateway:
             raise ConfigError("reload", "configuration", "there is no file to read again", "start with --config")
         fresh = load(self._file)
         plans = plan(fresh, str(self._file))
+        if fresh.cameras != self.settings.cameras and any(camera.enabled for camera in fresh.cameras):
+            from gateway.camera_worker import plan_cameras  # OpenCV, where there is a camera
+
+            plan_cameras(fresh, str(self._file))  # a mistake is told now and not at the restart
         said = [
             f"restart needed: [{name}] changed"
             for name in ("gateway", "storage", "broker", "page", "presence", "platform", "feed", "cameras")
@@ -168,8 +173,7 @@ class Gateway:
     def _add_workers(self) -> None:
         add = self.supervisor.add
         add("journal", lambda: self.commits, patience_s=60.0, essential=True, stage=JOURNAL)
-        if self.settings.broker.mode == "embedded" and any(plan.driver.wire == "mqtt" for plan in self.plans):
-            add("broker", lambda: BrokerWorker(self.broker, self._broker_up), patience_s=30.0, stage=BROKER)
+        self._add_broker(self.plans)
         for name, plans in _sources(self.plans).items():
             self._add_source(name, plans)
         for camera in self.cameras:
@@ -186,6 +190,15 @@ class Gateway:
             add("feed", self._feed, patience_s=60.0, stage=DELIVERY)
         if self.settings.page.enabled:
             add("page", self._page, patience_s=30.0, stage=PAGE)
+
+    def _add_broker(self, plans: list[DevicePlan]) -> bool:
+        """Run the embedded broker once a device needs it; from then on it stays, for devices may hold messages back."""
+        needed = self.settings.broker.mode == "embedded" and any(plan.driver.wire == "mqtt" for plan in plans)
+        if not needed or self._broker_added:
+            return False
+        self._broker_added = True
+        self.supervisor.add("broker", lambda: BrokerWorker(self.broker, self._broker_up), patience_s=30.0, stage=BROKER)
+        return True
 
     def _add_source(self, name: str, plans: list[DevicePlan]) -> None:
         if plans[0].driver.wire == "mqtt":
@@ -288,6 +301,8 @@ class Gateway:
             said.append(f"applied: {name} removed")
         for name in sorted(gone):
             self.board.forget(name)
+        if self._add_broker(plans):
+            said.append("applied: broker added")
         for name, group in new.items():
             if name not in old:
                 self._add_source(name, group)

@@ -22,6 +22,8 @@ from gateway.intake.reading import BeaconSighting, Reading, TagRead
 
 Tag = tuple[str, bool]  # the bank's hex, and whether the tag says that it holds no EPC
 _ISO_PC = "0100"
+_RECEIVERS_MOST = 10_000
+_SPOTS_MOST = 20_000
 Change = Arrived[Tag] | Moved[Tag] | Departed[Tag]
 BeaconChange = Arrived[str] | Moved[str] | Departed[str]
 _TAGS: dict[type, type[types.RfidArrived | types.RfidMoved | types.RfidDeparted]] = {
@@ -51,7 +53,8 @@ class Sightings:
         self._tags: Presence[Tag] = Presence()
         self._beacons: Presence[str] = Presence()
         self._places: dict[str, Place] = {}
-        self._spots: dict[tuple[str, int | None, str], Spot] = {}
+        self._receivers: dict[str, Place] = {}
+        self._spots: dict[tuple[str, int | None, str, str, float | None], Spot] = {}
         self._lock = threading.Lock()
 
     def observe(self, reading: Reading, place: Place, at: Instant, device_s: float | None) -> list[Draft]:
@@ -77,8 +80,11 @@ class Sightings:
                 )
         if isinstance(reading, BeaconSighting):
             with self._lock:
-                self._places[reading.receiver] = place
-                spot = self._beacon_spot(place, reading.receiver)
+                receiver = reading.receiver
+                if receiver not in self._receivers and len(self._receivers) >= _RECEIVERS_MOST:
+                    receiver = place.device  # receivers named at random must not fill the memory
+                self._receivers[receiver] = place
+                spot = self._beacon_spot(place, receiver)
                 key = f"{reading.scheme}:{reading.beacon}"
                 changes = self._beacons.observe(key, spot, reading.rssi_dbm, _moment(at, device_s))
                 return self._beacon_drafts(changes, at)
@@ -95,23 +101,26 @@ class Sightings:
         return len(self._tags)
 
     def _spot(self, place: Place, antenna: int | None, scale: str) -> Spot:
-        spot = self._spots.get((place.device, antenna, scale))
+        # A reader without a zone is a zone of its own, so that its antennas do not make moves.
+        zone = place.zone_of(antenna) or place.device
+        key = (place.device, antenna, scale, zone, place.depart_after_s)  # a reload may have moved the antenna
+        spot = self._spots.get(key)
         if spot is None:
             policy = self._policy
             if place.depart_after_s is not None:
                 policy = msgspec.structs.replace(policy, depart_after_s=place.depart_after_s)
-            # A reader without a zone is a zone of its own, so that its antennas do not make moves.
-            zone = place.zone_of(antenna) or place.device
-            spot = Spot(place.device, antenna, zone, "raw" if scale == "raw" else "dbm", policy)
-            self._spots[(place.device, antenna, scale)] = spot
+            spot = self._remember(key, Spot(place.device, antenna, zone, "raw" if scale == "raw" else "dbm", policy))
         return spot
 
     def _beacon_spot(self, place: Place, receiver: str) -> Spot:
-        spot = self._spots.get((receiver, None, "beacon"))
-        if spot is None:
-            if len(self._spots) > 10_000:  # receivers named at random must not fill the memory
-                self._spots.clear()
-            spot = self._spots[(receiver, None, "beacon")] = Spot(receiver, None, place.zone or receiver, "dbm", BEACON)
+        zone = place.zone or receiver
+        key = (receiver, None, "beacon", zone, None)
+        return self._spots.get(key) or self._remember(key, Spot(receiver, None, zone, "dbm", BEACON))
+
+    def _remember(self, key: tuple[str, int | None, str, str, float | None], spot: Spot) -> Spot:
+        if len(self._spots) >= _SPOTS_MOST:  # antennas numbered at random must not fill the memory
+            self._spots.clear()
+        self._spots[key] = spot
         return spot
 
     def _tag_drafts(self, changes: Iterable[Change], at: Instant) -> list[Draft]:
@@ -160,7 +169,7 @@ class Sightings:
                 rssi_dbm=None if change.rssi is None else round(change.rssi, 1),
                 dwell_s=round(change.last_seen.mono_s - change.first_seen.mono_s, 1) if left else None,
             )
-            place = self._places[change.spot.reader]
+            place = self._receivers[change.spot.reader]
             drafts.append(self._draft(data, place, change, at, beacon, change.spot.zone))
         return drafts
 

@@ -1,0 +1,72 @@
+"""A reload while the gateway runs: what it names is what happens."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from config.loader import load
+from gateway.app import Gateway
+from gateway.errors import ConfigError
+
+BEACONS = '[[devices]]\nname = "ble"\ndriver = "beacon_gateway"\ntopics = ["ble/#"]\n'
+
+
+class Running:
+    """A gateway that runs in a thread of the test, and its file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "gateway.toml"
+        self.head = f'[storage]\ndirectory = "{folder}/data"\n[page]\nenabled = false\n[broker]\nport = 0\n'
+        self.write("")
+        self.gateway = Gateway(load(self.file), self.file)
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self.gateway.run, args=(self.stop,))
+
+    def write(self, more: str) -> None:
+        self.file.write_text(self.head + more)
+
+    def states(self) -> dict[str, str]:
+        return {state.name: state.state for state in self.gateway.supervisor.states()}
+
+    def until(self, true: Callable[[], bool]) -> None:
+        deadline_s = time.monotonic() + 15.0
+        while not true():
+            assert time.monotonic() < deadline_s, self.states()
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Running]:
+    it = Running(tmp_path)
+    it.thread.start()
+    it.until(it.gateway.supervisor.ready)
+    yield it
+    it.stop.set()
+    it.thread.join(10.0)
+    assert not it.thread.is_alive()
+
+
+def test_the_first_device_behind_the_broker_brings_the_broker_and_a_second_reload_does_not(running: Running) -> None:
+    """Without it the new device's session would wait for a broker that nobody starts."""
+    assert "broker" not in running.states()
+    running.write(BEACONS)
+    assert running.gateway.reload() == ["applied: broker added", "applied: mqtt-devices added"]
+    running.until(lambda: running.states()["mqtt-devices"] == "running")
+    running.write("")
+    assert running.gateway.reload() == ["applied: mqtt-devices removed"]
+    running.write(BEACONS)
+    assert running.gateway.reload() == ["applied: mqtt-devices added"]
+    running.until(lambda: running.states()["mqtt-devices"] == "running")
+
+
+def test_a_mistake_in_a_camera_is_told_at_the_reload_and_changes_nothing(running: Running) -> None:
+    """It would otherwise keep the gateway from starting the next time."""
+    running.write(BEACONS + '[[cameras]]\nname = "door"\nsource = "synthetic:top"\n')
+    with pytest.raises(ConfigError, match="nothing to count"):
+        running.gateway.reload()
+    assert "mqtt-devices" not in running.states()
