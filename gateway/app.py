@@ -101,6 +101,7 @@ class Gateway:
         self.broker = Broker(self.directory / "broker", settings.broker.port)
         self._broker_up = threading.Event()
         self._broker_added = False
+        self._declared: dict[str, int] = {}
         self.notifier = Notifier.from_environment()
         self._watchdog = Watchdog(watchdog_s(), self.supervisor.healthy, self.notifier.alive)
         self._ready = False
@@ -180,7 +181,7 @@ class Gateway:
             add(f"camera-{camera.name}", partial(self._camera, camera), patience_s=60.0, stage=SOURCES)
         add("replays", lambda: Replays(self), patience_s=90.0, stage=SOURCES)
         add("departures", lambda: Departures(self.normaliser, self.inlet, self.clock), patience_s=10.0, stage=WITNESSES)
-        add("heartbeat", lambda: Heartbeat(self), patience_s=30.0, stage=WITNESSES)
+        add("heartbeat", lambda: Heartbeat(self, self._declared), patience_s=30.0, stage=WITNESSES)
         add("housekeeping", lambda: Housekeeping(self, self.chores), patience_s=60.0, stage=WITNESSES)
         add("calendar", lambda: Calendar(self.chores.plan, self.clock), patience_s=60.0, stage=WITNESSES)
         add("projector", self._projector, patience_s=60.0, stage=WITNESSES)

@@ -70,14 +70,15 @@ class Gateway(Protocol):
 class Heartbeat:
     """Worker: device states as they change, losses at the inlet as they happen, a heartbeat every minute."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        """Store."""
+    def __init__(self, gateway: Gateway, declared: dict[str, int] | None = None) -> None:
+        """`declared`: losses of each source that have been told; outlives this object, so that none is told twice."""
         self._gateway = gateway
+        self._declared = {} if declared is None else declared
         self._reader = JournalReader(gateway.journal_path)  # type: ignore[arg-type]
         self._process = psutil.Process()
         self._version = version("storefront-gateway")
-        self._dropped: dict[str, int] = {}
-        self._untold: list[Draft] = []  # what the inlet has not taken yet
+        self._untold: list[Draft] = []  # what the inlet has not taken yet; nothing is added to it until it has
+        self._dropped: dict[str, int] = {}  # losses that it tells of, by source
         self._beat_s: float | None = None
 
     def open(self) -> None:
@@ -86,19 +87,27 @@ class Heartbeat:
     def step(self, stop: threading.Event) -> None:
         """Report what has changed since the last second."""
         now = self._gateway.clock.now()
-        drafts = self._untold
-        drafts += [*self._states(now), *self._losses(now)]
-        due = self._beat_s is None or now.mono_s - self._beat_s >= _HEARTBEAT_EVERY_S
-        if due and (beat := self._heartbeat(now)) is not None:
-            drafts.append(beat)
-            self._beat_s = now.mono_s
-        if drafts and self._gateway.inlet.offer(_LANE, Item(drafts), _OFFER_S):
-            self._untold = []
+        if not self._untold:  # states and losses are differences: they wait where they are counted
+            self._untold = [*self._losses(now), *self._states(now)]
+            due = self._beat_s is None or now.mono_s - self._beat_s >= _HEARTBEAT_EVERY_S
+            if due and (beat := self._heartbeat(now)) is not None:
+                self._untold.append(beat)
+                self._beat_s = now.mono_s
+        self._hand_on(_OFFER_S)
         stop.wait(1.0)
 
     def close(self) -> None:
-        """Release the reader."""
+        """Say what the last moments lost, release the reader."""
+        self._hand_on(0.0)
+        if not self._untold:
+            self._untold = self._losses(self._gateway.clock.now())
+            self._hand_on(0.0)
         self._reader.close()
+
+    def _hand_on(self, timeout_s: float) -> None:
+        if self._untold and self._gateway.inlet.offer(_LANE, Item(self._untold), timeout_s):
+            self._untold = []
+            self._declared.update(self._dropped)
 
     def _states(self, now: Instant) -> list[Draft]:
         return [
@@ -115,7 +124,7 @@ class Heartbeat:
     def _losses(self, now: Instant) -> list[Draft]:
         drafts = []
         for source, counters in self._gateway.inlet.counters().items():
-            lost = counters.dropped - self._dropped.get(source, 0)
+            lost = counters.dropped - self._declared.get(source, 0)
             if lost:
                 self._dropped[source] = counters.dropped
                 self._gateway.board.dropped(source, counters.dropped)
