@@ -25,6 +25,7 @@ from gateway.errors import Unavailable
 from gateway.event import STREAMS, Origin
 from gateway.intake.inlet import Inlet
 from gateway.journal.commit_loop import CommitLoop
+from gateway.journal.disk import sync_directory
 from gateway.journal.quarantine import PayloadSeal
 from gateway.journal.reader import JournalReader
 from gateway.runtime.worker import Factory, Worker
@@ -34,6 +35,8 @@ from sync.epcis import exporter
 from sync.feed import Feed, FeedToken, token_digest
 from sync.feed_journal import JournalFeed, JournalOffsets
 from sync.feed_routes import FeedRoutes
+
+_SECRET_BYTES = 32
 
 __all__ = ["PATIENCE_S", "FeedServer", "Gateway", "link", "workers"]
 
@@ -181,11 +184,21 @@ class FeedServer:
 def _secret_file(directory: Path) -> bytes:
     """The secret of the feed's cursors, made when first needed, readable by the gateway alone."""
     path = directory / "keys" / "feed.key"
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if not path.exists():
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        if path.exists() and len(secret := path.read_bytes()) == _SECRET_BYTES:
+            return secret
+        # A file cut short by a power cut would sign with what everybody knows: a whole one, or none.
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with open(fd, "wb") as file:  # noqa: PTH123 - wraps the descriptor opened with the narrow mode
-            file.write(secrets.token_bytes(32))
+            file.write(secret := secrets.token_bytes(_SECRET_BYTES))
             file.flush()
             os.fsync(file.fileno())
-    return path.read_bytes()
+        draft.replace(path)
+        sync_directory(path.parent)
+    except OSError as error:
+        raise Unavailable(
+            "make feed's secret", str(path), error.strerror or str(error), "the data directory must be writable"
+        ) from error
+    return secret

@@ -25,7 +25,7 @@ from config.loader import data_directory
 from config.settings import Settings
 from devices.driver import Message
 from devices.plan import DevicePlan
-from devices.source import Intake
+from devices.source import DEFECTS, Intake
 from gateway.clock import Clock, Instant
 from gateway.errors import JournalError, Rejected, Unavailable
 from gateway.event import Draft, Origin
@@ -130,6 +130,11 @@ class Spool:
             outcomes = msgspec.json.decode(path.read_bytes(), type=list[Outcome])
         except FileNotFoundError:
             return None
+        except msgspec.DecodeError as error:
+            path.unlink(missing_ok=True)
+            raise Unavailable(
+                "read answer", str(path), "it is damaged", "list the quarantine to see what is left"
+            ) from error
         path.unlink(missing_ok=True)
         return outcomes
 
@@ -231,8 +236,14 @@ class Retry:
         place = Intake(normaliser, Inlet(), DeviceBoard(), self._clock).place(plan)
         key = blake2b(msgspec.json.encode(entry) + payload, digest_size=8).digest()
         drafts: list[Draft] = []
-        for reading in plan.make().feed(Message(entry.topic, payload), at):
-            drafts += normaliser.drafts(reading, place, at, b"", fresh=False)
+        try:
+            for reading in plan.make().feed(Message(entry.topic, payload), at):
+                drafts += normaliser.drafts(reading, place, at, b"", fresh=False)
+        except DEFECTS as error:  # else the request would be tried, and would fail, for ever
+            raise Rejected(
+                "replay", str(entry.id), f"the driver failed: {type(error).__name__}",
+                "this is a defect of the software: report it",
+            ) from error  # fmt: skip
         return [_marked(draft, key, index) for index, draft in enumerate(drafts)]
 
 

@@ -124,9 +124,8 @@ def get(reader: JournalReader, entry: int, seal: PayloadSeal) -> tuple[Quarantin
     Raises:
         Rejected: there is no such entry, or the key does not open it.
     """
-    rows = reader.query(
-        "SELECT id, at_ms, source, driver, topic, reason, state, payload FROM quarantine WHERE id = ?", (entry,)
-    )
+    select = "SELECT id, at_ms, source, driver, topic, reason, state, payload FROM quarantine WHERE id = ?"
+    rows = reader.query(select, (entry,)) if 0 < entry < 1 << 63 else []
     if not rows:
         raise Rejected(
             "show quarantined", str(entry), "there is no such entry", "see `storefront quarantine list`"
