@@ -28,7 +28,10 @@ from gateway.intake.normaliser import Normaliser
 from gateway.intake.place import Place
 from gateway.intake.reading import DeviceState, Reading
 
-_READ_S = 0.05  # also the longest that a driver waits for its tick
+_READ_S = 0.05  # also the longest that a driver waits for its tick …
+_LULL_READ_S = 0.25  # … but on a line that has been silent for `_LULL_READS` reads: nothing is under way there
+_LULL_READS = 40
+_RECEIVE_S = 0.5  # a message, an acknowledgement or a publish ends the wait at once
 _OFFER_S = 0.25
 _FAREWELL_S = 1.0
 _BATCH = 256
@@ -117,6 +120,7 @@ class SerialSource:
         self._driver: Driver = plan.make()
         self._told = Counters()
         self._place = intake.place(plan)
+        self._silent_reads = 0
         self._waiting: Item | None = None  # what the inlet has not taken yet; nothing more is read until it has
         policy: Policy = plan.settings.policy or "drop_oldest"
         intake.inlet.lane(plan.name, policy)
@@ -144,7 +148,8 @@ class SerialSource:
         if not self._hand_on(_OFFER_S):
             return  # bounded: a worker that does not come back counts as stuck, and the process would be ended
         try:
-            data = self._line.read(_READ_S)
+            data = self._line.read(_READ_S if self._silent_reads < _LULL_READS else _LULL_READ_S)
+            self._silent_reads = 0 if data else self._silent_reads + 1
             at = self._intake.clock.now()
             drafts = self._take(self._driver.feed(data, at) if data else (), at)
             drafts += self._take(self._driver.tick(at), at)
@@ -219,7 +224,7 @@ class MqttSource:
         """Receive a batch, take it in, and hand it to the inlet stream by stream; while that is full, wait for room."""
         if not self._hand_on():
             return  # bounded: a worker that does not come back counts as stuck, and the process would be ended
-        deliveries = self._link.receive(0.1, _BATCH)
+        deliveries = self._link.receive(_RECEIVE_S, _BATCH)
         at = self._intake.clock.now()
         if deliveries:
             self._offer(self._sort(deliveries, at))
