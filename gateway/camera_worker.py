@@ -45,6 +45,7 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 Point = tuple[Share, Share]
 _OFFER_S = 0.5
 _LOOK_S = 1.0
+_KEPT = 4096  # measurements that wait here while the inlet is full
 _ONE = 1e-6
 
 
@@ -133,24 +134,28 @@ class CameraWorker:
     def step(self, stop: threading.Event) -> None:
         """Serve the process, hand on what it measured, say how it is."""
         self.camera.step(stop)
-        self._hand_on(stop)
+        self._hand_on()
         now = self._clock.now()
         if now.mono_s - self._looked_s >= _LOOK_S:
             self._looked_s = now.mono_s
             self._look(now)
 
     def close(self) -> None:
-        """End the process; what it counted in whole intervals is kept."""
+        """End the process; what it counted in whole intervals is kept, or counted as lost."""
         self.camera.close()
-        self._hand_on(None)
+        self._hand_on()
+        self._give_up(len(self._drafts))
 
-    def _hand_on(self, stop: threading.Event | None) -> None:
-        if not self._drafts:
-            return
-        item, self._drafts = Item(self._drafts), []
-        while not self._inlet.offer(self._plan.name, item, _OFFER_S):
-            if stop is None or stop.is_set():
-                return
+    def _hand_on(self) -> None:
+        """Into the inlet; what that does not take waits here, within bounds: the camera goes on meanwhile."""
+        if self._drafts and self._inlet.offer(self._plan.name, Item(self._drafts), _OFFER_S):
+            self._drafts = []
+        self._give_up(len(self._drafts) - _KEPT)
+
+    def _give_up(self, count: int) -> None:
+        if count > 0:
+            self._inlet.give_up(self._plan.name, Item(self._drafts[:count]))
+            self._drafts = self._drafts[count:]
 
     def _look(self, now: Instant) -> None:
         state = self.camera.state()

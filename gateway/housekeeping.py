@@ -40,6 +40,7 @@ T = TypeVar("T")
 
 _LANE = "housekeeping"
 _OFFER_S = 0.25
+_OFFERS = 4
 _LOOK_EVERY_S = 10.0
 _IDENTITY_EVERY_S = 3600.0
 _CALM_S = 5.0
@@ -145,6 +146,7 @@ class Housekeeping:
         self._looked_s: float | None = None
         self._saved_s: float | None = None
         self._overrun: tuple[str, ...] = ()
+        self._lost: list[LostRange] = []  # what was given up and has not been told yet; ranges are joined
 
     def open(self) -> None:
         """Nothing yet: the journal may still be opening, and a salvage takes its time."""
@@ -157,11 +159,14 @@ class Housekeeping:
             return
         try:
             if self._looked_s is None:
-                self._say(self._salvage_drafts(now), stop)
+                if not self._say(self._salvage_drafts(now), stop):
+                    return
                 self._saved_s = now.mono_s
             if self._looked_s is None or now.mono_s - self._looked_s >= _LOOK_EVERY_S:
                 self._looked_s = now.mono_s
                 self._look(now, stop)
+            if self._lost:
+                self._tell_losses(stop)
             if self._chores.sweep.is_set():
                 self._sweep(stop)
             else:
@@ -200,11 +205,11 @@ class Housekeeping:
                 break
             if stop.is_set():
                 break
-        now = clock.now()
-        told = [self._loss_draft(loss, now) for loss in _joined(lost)]
         for loss in _joined(lost):
             log.warning("retention=expired stream=%s events=%d reason=%s", loss.stream, loss.count, loss.reason)
-        self._say(told, stop)
+        # Deleting makes the room that telling of it needs: it goes on, and what it gave up is told once there is room.
+        self._lost = _joined(sorted(self._lost + lost, key=lambda loss: (loss.stream, loss.first)))
+        self._tell_losses(stop)
 
     def _watch_wal(self, now: Instant, stop: threading.Event) -> None:
         """A log that stays large is held by a reader that does not let go."""
@@ -212,16 +217,16 @@ class Housekeeping:
         if size_bytes <= self._wal_alarm_bytes:
             self._wal_large_s = None
             if self._wal_told:
-                self._wal_told = False
-                self._say([self._draft(AlarmCleared(what=WAL_LARGE, severity="warning"), now)], stop)
+                cleared = AlarmCleared(what=WAL_LARGE, severity="warning")
+                self._wal_told = not self._say([self._draft(cleared, now)], stop)
             return
         if self._wal_large_s is None:
             self._wal_large_s = now.mono_s
         elif now.mono_s - self._wal_large_s >= _WAL_PATIENCE_S and not self._wal_told:
-            self._wal_told = True
             log.warning("journal=log_large bytes=%d", size_bytes)
             hint = "a program reads the journal and does not let go: end it (fuser names it)"
-            self._say([self._draft(AlarmRaised(what=WAL_LARGE, severity="warning", hint=hint), now)], stop)
+            raised = AlarmRaised(what=WAL_LARGE, severity="warning", hint=hint)
+            self._wal_told = self._say([self._draft(raised, now)], stop)
 
     def _salvage_drafts(self, now: Instant) -> list[Draft]:
         """The alarm and the losses of the last salvage, unless the journal holds them already.
@@ -252,13 +257,20 @@ class Housekeeping:
         alarm = self._draft(AlarmRaised(what=SALVAGED, severity="critical", hint=hint), now)
         return [alarm, *(self._loss_draft(loss, now) for loss in lost)]
 
-    def _say(self, drafts: Sequence[Draft], stop: threading.Event) -> None:
-        """Into the inlet like any source; waits while it is full."""
-        if not drafts:
-            return
+    def _tell_losses(self, stop: threading.Event) -> None:
+        now = self._gateway.clock.now()
+        if self._say([self._loss_draft(loss, now) for loss in self._lost], stop):
+            self._lost = []
+
+    def _say(self, drafts: Sequence[Draft], stop: threading.Event) -> bool:
+        """Into the inlet like any source; False when that stayed full: a step must come back all the same."""
         item = Item(drafts)
-        while not self._gateway.inlet.offer(_LANE, item, _OFFER_S) and not stop.is_set():
-            pass
+        for _ in range(_OFFERS if drafts else 0):
+            if self._gateway.inlet.offer(_LANE, item, _OFFER_S):
+                return True
+            if stop.is_set():
+                break
+        return not drafts
 
     def _ask(self, work: Callable[[sqlite3.Connection], T], stop: threading.Event, otherwise: T) -> T:
         """Have `work` done on the writing thread; `otherwise` when the gateway stops meanwhile.

@@ -13,10 +13,10 @@ from gateway import camera_worker as module
 from gateway.camera_worker import CameraWorker, event_data, plan_cameras
 from gateway.clock import FakeClock, SystemClock
 from gateway.errors import ConfigError
-from gateway.event import Origin
+from gateway.event import Draft, Origin
 from gateway.event_types import type_of
 from gateway.intake.health import DeviceBoard
-from gateway.intake.inlet import Inlet
+from gateway.intake.inlet import Inlet, Item
 from vision.model import (
     DwellStatistics,
     FootfallInterval,
@@ -111,3 +111,17 @@ def test_a_running_camera_counts_and_a_missing_one_is_a_gap_with_a_reason() -> N
     assert conditions == {"door": "live", "gone": "faulted"}
     (gone,) = (report for report in board.reports(clock.now()) if report.name == "gone")
     assert gone.reason and gone.hint
+
+
+def test_measurements_wait_within_bounds_while_the_inlet_is_full_and_the_rest_is_counted() -> None:
+    """A camera goes on while the disk is full; its memory does not grow, and no count is lost in silence."""
+    clock, inlet = FakeClock(), Inlet(capacity=1)
+    (plan,) = plan_cameras(parse(camera(f"{{ lines = [{LINE}] }}"), "t"), "t")
+    worker = CameraWorker(plan, ORIGIN, inlet, DeviceBoard(), clock)
+    inlet.offer("door", Item([Draft("measurements", "x", b"{}")]))
+    for _ in range(module._KEPT + 5):
+        worker._measured(FootfallInterval("door", "main", 0.0, 60.0, 3, 2, QUALITY, 1))
+    worker._hand_on()
+    assert (len(worker._drafts), inlet.counters()["door"].dropped) == (module._KEPT, 5)
+    worker.close()
+    assert (worker._drafts, inlet.counters()["door"].dropped) == ([], module._KEPT + 5)

@@ -311,3 +311,27 @@ def test_a_long_salvage_asks_systemd_for_time(tmp_path):
         gateway.clock.advance(20)
         gateway._beat(None)
         assert manager.recv(4096).startswith(b"EXTEND_TIMEOUT_USEC=120000000")
+
+
+class Closed(Inlet):
+    """An inlet that is full until a test opens it."""
+
+    full = True
+
+    def offer(self, source: str, item: Item, timeout_s: float = 0.0) -> bool:
+        return not self.full and super().offer(source, item, timeout_s)
+
+
+def test_deleting_goes_on_while_nobody_can_be_told_and_it_is_told_in_full_afterwards(house):
+    """What makes room must not wait for room; the losses of the meantime are one, joined, and add up."""
+    house.fill("observations", 0.84)
+    house.inlet = Closed()
+    tidy(house)
+    with JournalReader(house.journal_path) as reader:
+        expired = reader.state("observations").expired
+    assert expired > 0 and not house.chores.sweep.is_set()
+    house.inlet.full = False
+    house.house.step(_calm())
+    told = [draft for item in house.inlet.take(100, 0.0, 0.0) for draft in item.drafts]
+    assert [draft.type for draft in told] == ["store.loss.declared.v1"]
+    assert f'"count":{expired}'.encode() in told[0].body
