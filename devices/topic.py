@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 _REMEMBERED = 4096
+_LONG = 512  # characters; a topic may have 65,535, and few devices have more than this
 
 
 class TopicTable:
@@ -27,6 +28,8 @@ class TopicTable:
                 index for index, patterns in enumerate(self._filters)
                 if any(matches(pattern, levels) for pattern in patterns)
             )  # fmt: skip
+            if len(topic) > _LONG:
+                return found
             if len(self._known) >= _REMEMBERED:  # topics made of random words must not fill the memory
                 self._known.clear()
             self._known[topic] = found

@@ -15,6 +15,7 @@ from config.settings import PresenceSettings
 from devices.driver import Driver, driver
 from devices.plan import DevicePlan, plan
 from devices.source import Intake, MqttSource, SerialSource
+from devices.topic import TopicTable
 from devices.transports.mqtt import Delivery
 from gateway.clock import FakeClock, Instant
 from gateway.event import Origin
@@ -214,3 +215,11 @@ def test_on_a_line_what_no_event_can_hold_is_counted_and_the_rest_is_taken(intak
     source.step(threading.Event())
     assert [len(item.drafts) for item in intake.inlet.take(9, 0.0, 0.0)] == [1]
     assert intake.board.reports(intake.clock.now())[0].bad == 1
+
+
+def test_topics_made_at_random_are_matched_and_do_not_fill_the_memory() -> None:
+    """Thousands of topics of 60 kB each would otherwise be remembered."""
+    table = TopicTable([["a/#"]])
+    for number in range(5000):
+        assert table.match(f"a/{number}/" + "x" * (60_000 if number % 50 == 0 else 1)) == (0,)
+    assert sum(map(len, table._known)) < 4096 * 512
