@@ -293,7 +293,7 @@ def lost(home: Path, answers: int) -> None:
     while syncer.counters.events < count:
         syncer.step(stop)
     syncer.close()
-    with store._transaction() as connection:
+    with store.transaction() as connection:
         rows, distinct = connection.execute("SELECT count(*), count(DISTINCT seq) FROM event").fetchone()
     print(f"lost: {uplink.lost:,} answers lost after the commit")
     row("events visible twice", rows - distinct, 0, "events", at_most=True)

@@ -145,14 +145,17 @@ def demo(
     data: Annotated[Path | None, typer.Option(help="Data directory. Without: the gateway's own.")] = None,
     fault: Annotated[
         list[str] | None,
-        typer.Option(help="unplug, flood, corrupt, broker, clock, till-poison, disk-full or kill; may be repeated."),
+        typer.Option(
+            help="unplug, flood, corrupt, broker, clock, till-poison, disk-full, uplink or kill; may be repeated."
+        ),
     ] = None,
     for_s: Annotated[float | None, typer.Option("--for", help="End after so many seconds.", min=1)] = None,
+    platform: Annotated[bool, typer.Option(help="Run the reference platform, too, and deliver to it.")] = True,
 ) -> int:
     """Run a virtual store and a gateway that serves it, and balance the books at the end (Ctrl-C)."""
     from gateway.commands import demo as command
 
-    return command.demo(data, port, speed, seed, fault or [], for_s)
+    return command.demo(data, port, speed, seed, fault or [], for_s, platform=platform)
 
 
 @app.command("demo-gateway", hidden=True)
@@ -229,11 +232,27 @@ def platform(
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8090,
     gateway: Annotated[list[str] | None, typer.Option(help="NAME=REFERENCE of a gateway's token.")] = None,
     reader: Annotated[list[str] | None, typer.Option(help="NAME=REFERENCE of a feed reader's token.")] = None,
+    enrol: Annotated[list[str] | None, typer.Option(help="Print a claim code for this gateway, valid a day.")] = None,
 ) -> int:
     """Serve the reference platform: for demos and integrators, not for production."""
     from gateway.commands import platform as command
 
-    return command.platform(database, host, port, gateway or [], reader or [])
+    return command.platform(database, host, port, gateway or [], reader or [], enrol or [])
+
+
+@app.command()
+def enrol(
+    url: Annotated[str, typer.Argument(help="Address of the platform, https://…")],
+    code: Annotated[str, typer.Argument(help="Claim code from the platform; - reads it from standard input.")],
+    config: Config = None,
+    ca: Annotated[Path | None, typer.Option(help="Certificate authority of that address, PEM.")] = None,
+    key: Annotated[Literal["ed25519", "p256"], typer.Option(help="Kind of key, if none is there yet.")] = "ed25519",
+    json: Json = False,
+) -> int:
+    """Make this gateway's key, get its certificate from the platform, and print the [platform] table to use."""
+    from gateway.commands import enrol as command
+
+    return command.run(config, url, code, ca, key, as_json=json)
 
 
 @app.command()

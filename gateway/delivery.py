@@ -31,6 +31,7 @@ from gateway.journal.reader import JournalReader
 from gateway.runtime.worker import Factory, Worker
 from sync.alarms import EventAlarms, committing, offering
 from sync.assembly import PATIENCE_S, Link, platform_options
+from sync.enrolment import Identity
 from sync.epcis import exporter
 from sync.feed import Feed, FeedToken, token_digest
 from sync.feed_journal import JournalFeed, JournalOffsets
@@ -84,6 +85,9 @@ def workers(gateway: Gateway, way: Link) -> dict[str, Factory]:
     if gateway.settings.platform.commands:
         place = gateway.directory / "commands.json"
         made["commands"] = _once_open(gateway, way.commands(place, {}, committing(gateway.inlet)))
+    identity = Identity(gateway.directory.absolute() / "keys")
+    if Path(gateway.settings.platform.cert_file).absolute() == identity.certificate:  # got by `storefront enrol`
+        made["certificate"] = way.renewal(identity)
     return made
 
 

@@ -19,6 +19,7 @@ from gateway.event import STREAMS, Origin, Stream
 from gateway.runtime.worker import Factory
 from sync.commands import Command, Commands, Handler, PlaceFile
 from sync.credentials import Bearer, ClientCertificate, ClientCredentials, Secret, Signature
+from sync.enrolment import Identity, Renewal
 from sync.heartbeat import Beats
 from sync.http_client import ClientOptions, Credentials, HttpClient
 from sync.http_uplink import Coding, HttpUplink
@@ -150,6 +151,11 @@ class Link:
         return lambda: Beats(
             HttpClient(self._client_options, self._credentials), self._origin.gateway, say, self._clock, _dice()
         )
+
+    def renewal(self, identity: Identity) -> Factory:
+        """The worker that renews the certificate of `storefront enrol` before it ends."""
+        plain = msgspec.structs.replace(self._client_options, certificate=None, key=None)  # an expired one would bar it
+        return lambda: Renewal(HttpClient(plain), identity, self._origin.gateway, self._clock, _dice())
 
     def states(self) -> list[SyncState]:
         """How delivery of every stream is now; those whose worker has not been made yet are left out."""

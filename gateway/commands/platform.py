@@ -17,11 +17,14 @@ from sync.credentials import Bearer
 from sync.feed import FeedToken, token_digest
 from sync.http_client import ClientOptions, HttpClient
 from sync.platform.app import Guard, platform_app
+from sync.platform.enrolments import Enrolments
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-def platform(database: Path | None, host: str, port: int, guards: list[str], readers: list[str]) -> int:
+def platform(
+    database: Path | None, host: str, port: int, guards: list[str], readers: list[str], enrol: list[str]
+) -> int:
     """Serve the reference platform until Ctrl-C.
 
     Args:
@@ -29,8 +32,9 @@ def platform(database: Path | None, host: str, port: int, guards: list[str], rea
         host, port: where to listen.
         guards: `gateway=REFERENCE` of the token each gateway must show; none: every gateway on loopback.
         readers: `consumer=REFERENCE` of the token of each reader of its feed.
+        enrol: gateways for which a claim code is printed; with it, only who has a token or has enrolled may write.
     """
-    if not guards and host not in _LOOPBACK:
+    if not (guards or enrol) and host not in _LOOPBACK:
         raise ConfigError(
             "start platform", host, "without tokens everybody could write", "name them: --gateway gw01=file:/path"
         )
@@ -40,6 +44,8 @@ def platform(database: Path | None, host: str, port: int, guards: list[str], rea
         path,
         guards=[Guard(name, token_digest(secret)) for name, secret in map(_named, guards)],
         tokens=[FeedToken(name, token_digest(secret), STREAMS) for name, secret in map(_named, readers)],
+        enrolled_only=bool(enrol),
+        started=lambda enrolments: _invite(enrolments, enrol),
     )
     print(f"Reference platform: http://{host}:{port}  data: {path}  (not for production)", flush=True)
     uvicorn.run(app, host=host, port=port, log_level="warning", server_header=False)
@@ -62,6 +68,11 @@ def conformance(url: str, gateway: str, token: str, ca: Path | None, *, as_json:
     else:
         print("\n" + report.render())
     return 0 if report.passed else 1
+
+
+def _invite(enrolments: Enrolments, gateways: list[str]) -> None:
+    for gateway in gateways:
+        print(f"  claim code of {gateway}: {enrolments.invite(gateway)}", flush=True)
 
 
 def _dot(answer: Check) -> None:

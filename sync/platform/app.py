@@ -16,6 +16,7 @@ import re
 import time
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from gateway.clock import Clock, SystemClock, rfc3339_s
 from gateway.event import STREAMS
 from sync.feed import CursorCode, Feed, FeedRefused, FeedToken
 from sync.feed_routes import BATCH_TYPE, FeedRoutes, problem
+from sync.platform.enrolments import EnrolmentRefused, Enrolments
 from sync.platform.feed_source import PlatformFeed
 from sync.platform.judge import judge as default_judge
 from sync.platform.store import (
@@ -89,12 +91,19 @@ class _Command(msgspec.Struct):
     data: dict[str, Any] = {}
 
 
+class _Enrolment(msgspec.Struct):
+    gateway: str
+    csr: str
+    code: str = ""
+    certificate: str = ""
+
+
 class Platform:
     """The handlers, on one store."""
 
     def __init__(
         self, store: PlatformStore, limits: PlatformLimits, guards: Sequence[Guard], quota: Callable[[], int | None],
-        clock: Clock, admin: bytes | None,
+        clock: Clock, admin: bytes | None, enrolments: Enrolments, enrolled_only: bool = False,
     ) -> None:  # fmt: skip
         """`quota`: how many new events may be taken of the next batch; None: all. The rest as in `platform_app`."""
         self._store = store
@@ -103,6 +112,8 @@ class Platform:
         self._quota = quota
         self._clock = clock
         self._admin = admin
+        self._enrolments = enrolments
+        self._guards_needed = bool(self._guards or admin or enrolled_only)
 
     def routes(self) -> list[Route]:
         """Everything but the feed."""
@@ -115,6 +126,7 @@ class Platform:
             Route(one + "/verdicts", self._guarded(self._verdicts), methods=["GET"]),
             Route(one + "/heartbeat", self._guarded(self._heartbeat), methods=["POST"]),
             Route(one + "/commands", self._guarded(self._commands), methods=["GET", "POST"]),
+            Route("/v1/enrolments", self._enrol, methods=["POST"]),
         ]
 
     async def _push(self, request: Request) -> Response:
@@ -206,11 +218,32 @@ class Platform:
         body = b"[" + b",".join(row[1] for row in rows) + b"]"
         return Response(body, 200, {"feed-next": following, "cache-control": "no-store"}, BATCH_TYPE)
 
+    async def _enrol(self, request: Request) -> Response:
+        """No credentials: the code, or the certificate that still runs, is the proof."""
+        try:
+            asked = _decode(await _body(request, 16 * 1024), _Enrolment)
+            if not _NAME.fullmatch(asked.gateway) or bool(asked.code) == bool(asked.certificate):
+                return problem(400, "body-invalid", "gateway, csr, and either code or certificate are needed")
+            work = (
+                partial(self._enrolments.claim, asked.gateway, asked.code, asked.csr)
+                if asked.code
+                else partial(self._enrolments.renew, asked.gateway, asked.certificate, asked.csr)
+            )
+            return _json(await run_in_threadpool(work), 201)
+        except EnrolmentRefused as refused:
+            return problem(refused.status, refused.kind, refused.detail)
+        except FeedRefused as refused:
+            return problem(refused.status, refused.kind, refused.detail, refused.extra)
+        except GatewayClosed:
+            return problem(410, "gateway-closed", "this gateway is closed")
+        except OSError:  # the authority's file
+            return problem(503, "unavailable", "the authority cannot be used now", {"retry_after_s": 60})
+
     def _guarded(self, handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
             if not _NAME.fullmatch(request.path_params["gateway"]):
                 return problem(404, "gateway-unknown", "there is no such gateway")
-            if (self._guards or self._admin) and not self._may(request):
+            if self._guards_needed and not await run_in_threadpool(self._may, request):
                 return problem(401, "unauthorised", "this gateway's token is needed")
             try:
                 return await handler(request)
@@ -243,11 +276,10 @@ class Platform:
         mine = [guard for guard in self._guards if guard.gateway == gateway]
         if digest and any(hmac.compare_digest(guard.digest, digest) for guard in mine):
             return True
-        keys = {
-            guard.gateway: Ed25519PublicKey.from_public_bytes(guard.public_key) for guard in mine if guard.public_key
-        }
-        signer = verify(keys, self._clock.now().wall_s, request.method, str(request.url), dict(request.headers))
-        return bool(signer == gateway)
+        keys = [Ed25519PublicKey.from_public_bytes(guard.public_key) for guard in mine if guard.public_key]
+        keys += self._enrolments.keys(gateway)
+        now_s, fields = self._clock.now().wall_s, dict(request.headers)
+        return any(verify({gateway: key}, now_s, request.method, str(request.url), fields) == gateway for key in keys)
 
 
 def platform_app(
@@ -261,6 +293,8 @@ def platform_app(
     durable: bool = True,
     clock: Clock | None = None,
     admin: bytes | None = None,
+    enrolled_only: bool = False,
+    started: Callable[[Enrolments], None] = lambda enrolments: None,
 ) -> Starlette:
     """The platform as an ASGI application; its database is opened when the server starts.
 
@@ -274,6 +308,8 @@ def platform_app(
         durable: see `PlatformStore`.
         clock: wall time for answers.
         admin: SHA-256 of the token that may give commands; with neither it nor guards, everybody may.
+        enrolled_only: without guards too, a gateway must show the key that it enrolled with.
+        started: called when the database is open; may give claim codes. `app.state.enrolments` is the same object.
     """
     store = PlatformStore(path, judge, durable=durable)
     source = PlatformFeed(store)
@@ -282,6 +318,7 @@ def platform_app(
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await run_in_threadpool(store.open)
+        await run_in_threadpool(started, enrolments)
         feed = Feed(source, source, bytes.fromhex(store.fact("secret")), 1)
         app.router.routes.extend(FeedRoutes(feed, tokens).routes())
         try:
@@ -290,10 +327,12 @@ def platform_app(
             await run_in_threadpool(store.close)
 
     app.router.lifespan_context = lifespan
-    app.router.routes.extend(
-        Platform(store, limits or PlatformLimits(), guards, quota, clock or SystemClock(), admin).routes()
-    )
+    time_of = clock or SystemClock()
+    enrolments = Enrolments(store, path.with_name(path.name + ".authority"), time_of)
+    platform = Platform(store, limits or PlatformLimits(), guards, quota, time_of, admin, enrolments, enrolled_only)
+    app.router.routes.extend(platform.routes())
     app.state.store = store
+    app.state.enrolments = enrolments
     return app
 
 

@@ -40,6 +40,10 @@ CREATE TABLE IF NOT EXISTS gap (lane INTEGER NOT NULL, first INTEGER NOT NULL, l
 CREATE TABLE IF NOT EXISTS command (
     position INTEGER PRIMARY KEY AUTOINCREMENT, gateway TEXT NOT NULL, id TEXT NOT NULL UNIQUE, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS consumer (name TEXT PRIMARY KEY, position INTEGER NOT NULL, version INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS claim (
+    digest BLOB PRIMARY KEY, gateway TEXT NOT NULL, until REAL NOT NULL, key BLOB, certificate TEXT);
+CREATE TABLE IF NOT EXISTS certificate (
+    serial TEXT PRIMARY KEY, gateway TEXT NOT NULL, key BLOB NOT NULL, until REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """  # noqa: E501
 
@@ -149,7 +153,7 @@ class PlatformStore:
         Raises:
             UnknownEpoch, GatewayClosed
         """
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             number, acked = self._lane(connection, lane)
             rejected = connection.execute("SELECT count(*) FROM verdict WHERE lane = ?", (number,)).fetchone()[0]
         return acked, int(rejected)
@@ -160,8 +164,8 @@ class PlatformStore:
         Raises:
             GatewayClosed
         """
-        with self._transaction() as connection:
-            self._refuse_closed(connection, lane.gateway)
+        with self.transaction() as connection:
+            self.refuse_closed(connection, lane.gateway)
             connection.execute("INSERT OR IGNORE INTO gateway (name) VALUES (?)", (lane.gateway,))
             made = connection.execute(
                 "INSERT OR IGNORE INTO lane (gateway, stream, epoch, reason, previous) VALUES (?, ?, ?, ?, ?)",
@@ -172,7 +176,7 @@ class PlatformStore:
 
     def close_gateway(self, gateway: str, closed: bool = True) -> None:
         """Refuse everything from a gateway, or let it come back."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.execute(
                 "INSERT INTO gateway (name, closed) VALUES (?, ?) "
                 "ON CONFLICT (name) DO UPDATE SET closed = excluded.closed",
@@ -202,7 +206,7 @@ class PlatformStore:
             raise WrongBatch(f"{len(events)} events, but the range is {first}-{last}")
         self._check_ids(lane, first, events)
         digests = [hashlib.sha256(event).digest()[:DIGEST_BYTES] for event in events]
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             number, acked = self._lane(connection, lane)
             if first > acked + 1:
                 raise SequenceGap(acked + 1)
@@ -236,7 +240,7 @@ class PlatformStore:
         """
         if not 1 <= first <= last:
             raise WrongBatch(f"{first}-{last} is not a range")
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             number, acked = self._lane(connection, lane)
             if first > acked + 1:
                 raise SequenceGap(acked + 1)
@@ -246,7 +250,7 @@ class PlatformStore:
 
     def verdicts(self, gateway: str, after: int, limit: int = 500) -> list[dict[str, Any]]:
         """Verdicts on a gateway's events, oldest first."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             rows = connection.execute(
                 "SELECT v.id, l.stream, l.epoch, v.seq, v.code, v.detail FROM verdict v JOIN lane l ON l.id = v.lane "
                 "WHERE l.gateway = ? AND v.id > ? ORDER BY v.id LIMIT ?",
@@ -263,8 +267,8 @@ class PlatformStore:
         Raises:
             GatewayClosed
         """
-        with self._transaction() as connection:
-            self._refuse_closed(connection, gateway)
+        with self.transaction() as connection:
+            self.refuse_closed(connection, gateway)
             connection.execute(
                 "INSERT INTO gateway (name, heartbeat, heard) VALUES (?, ?, ?) "
                 "ON CONFLICT (name) DO UPDATE SET heartbeat = excluded.heartbeat, heard = excluded.heard",
@@ -275,7 +279,7 @@ class PlatformStore:
 
     def command(self, gateway: str, command_id: str, body: bytes) -> bool:
         """Put a command into the gateway's feed; False when its id is there already."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             made = connection.execute(
                 "INSERT OR IGNORE INTO command (gateway, id, body) VALUES (?, ?, ?)", (gateway, command_id, body)
             ).rowcount
@@ -284,7 +288,7 @@ class PlatformStore:
 
     def commands(self, gateway: str, after: int, limit: int) -> list[tuple[int, bytes]]:
         """Commands above a position, each with its own."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return connection.execute(
                 "SELECT position, body FROM command WHERE gateway = ? AND position > ? ORDER BY position LIMIT ?",
                 (gateway, after, limit),
@@ -292,7 +296,7 @@ class PlatformStore:
 
     def command_head(self, gateway: str) -> int:
         """Position of the newest command, 0 when there is none."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             row = connection.execute("SELECT coalesce(max(position), 0) FROM command WHERE gateway = ?", (gateway,))
             return int(row.fetchone()[0])
 
@@ -301,7 +305,7 @@ class PlatformStore:
     def events(self, after: int, limit: int, streams: Sequence[str]) -> list[tuple[int, bytes]]:
         """Events above a position in the order of arrival, each with its position."""
         marks = ", ".join("?" for _ in streams)
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return connection.execute(
                 f"SELECT e.position, e.body FROM event e JOIN lane l ON l.id = e.lane "  # noqa: S608 - marks only
                 f"WHERE e.position > ? AND l.stream IN ({marks}) ORDER BY e.position LIMIT ?",
@@ -310,7 +314,7 @@ class PlatformStore:
 
     def bounds(self) -> tuple[int, int]:
         """Lowest and highest position kept; (0, 0) when there is none."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             low, high = connection.execute(
                 "SELECT coalesce((SELECT min(position) FROM event), 0), coalesce((SELECT max(position) FROM event), 0)"
             ).fetchone()
@@ -318,7 +322,7 @@ class PlatformStore:
 
     def offset(self, name: str) -> tuple[int, int] | None:
         """A consumer's committed position and its version; None when it is unknown."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             row = connection.execute("SELECT position, version FROM consumer WHERE name = ?", (name,)).fetchone()
         return None if row is None else (int(row[0]), int(row[1]))
 
@@ -333,7 +337,7 @@ class PlatformStore:
         Raises:
             Rejected: somebody else committed in between.
         """
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             row = connection.execute("SELECT version FROM consumer WHERE name = ?", (name,)).fetchone()
             version = int(row[0]) if row else 0
             if expected is not None and expected != version:
@@ -347,12 +351,12 @@ class PlatformStore:
 
     def drop(self, name: str) -> bool:
         """Forget a consumer; False when there was none."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return connection.execute("DELETE FROM consumer WHERE name = ?", (name,)).rowcount > 0
 
     def fact(self, name: str) -> str:
         """`generation` or `secret`, minted with the database."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return str(connection.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()[0])
 
     # -- inside
@@ -419,7 +423,7 @@ class PlatformStore:
                 raise WrongBatch(f"event {seq}: its id or specversion is not what its place says")
 
     def _lane(self, connection: sqlite3.Connection, lane: Lane) -> tuple[int, int]:
-        self._refuse_closed(connection, lane.gateway)
+        self.refuse_closed(connection, lane.gateway)
         row = connection.execute(
             "SELECT id, acked, closed FROM lane WHERE gateway = ? AND stream = ? AND epoch = ?",
             (lane.gateway, lane.stream, lane.epoch),
@@ -430,13 +434,19 @@ class PlatformStore:
             raise GatewayClosed
         return int(row[0]), int(row[1])
 
-    def _refuse_closed(self, connection: sqlite3.Connection, gateway: str) -> None:
+    def refuse_closed(self, connection: sqlite3.Connection, gateway: str) -> None:
+        """Inside a transaction.
+
+        Raises:
+            GatewayClosed
+        """
         row = connection.execute("SELECT closed FROM gateway WHERE name = ?", (gateway,)).fetchone()
         if row is not None and row[0]:
             raise GatewayClosed
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """One transaction, all or nothing; nobody else is in the database meanwhile."""
         with self._lock:
             connection = self._connection
             if connection is None:

@@ -16,7 +16,7 @@ import uvicorn
 
 from config.loader import parse
 from gateway.app import Gateway
-from gateway.delivery import link
+from gateway.delivery import link, workers
 from gateway.errors import ConfigError
 from gateway.event import draft
 from gateway.event_types import ButtonPressed
@@ -131,3 +131,15 @@ def test_a_platform_that_cannot_be_used_is_a_configuration_error(tmp_path: Path)
         with pytest.MonkeyPatch.context() as patch, pytest.raises(ConfigError, match=why):
             patch.setenv("NOT_A_KEY", "no key")
             link(Gateway(settings))
+
+
+def test_a_certificate_that_we_enrolled_for_is_renewed_and_another_is_not(tmp_path: Path) -> None:
+    """Only the files of `storefront enrol` are ours to replace."""
+    for certificate, ours in ((tmp_path / "keys" / "platform.pem", True), (tmp_path / "given.pem", False)):
+        settings = parse(
+            f'[storage]\ndirectory = "{tmp_path}"\n[platform]\nurl = "https://platform.example"\nauth = "mtls"\n'
+            f'cert_file = "{certificate}"\nkey_file = "{tmp_path / "keys" / "platform.key"}"',
+            "test",
+        )
+        gateway = Gateway(settings)
+        assert ("certificate" in workers(gateway, link(gateway))) == ours

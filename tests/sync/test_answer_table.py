@@ -262,7 +262,7 @@ def test_a_gap_that_is_not_kept_is_declared(rig: Rig) -> None:
 
 
 def _cut_platform(rig: Rig, keep: int) -> None:
-    with rig.platform._transaction() as connection:
+    with rig.platform.transaction() as connection:
         connection.execute("DELETE FROM event WHERE seq > ?", (keep,))
         connection.execute("UPDATE lane SET acked = ?", (keep,))
 

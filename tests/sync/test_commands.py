@@ -184,7 +184,7 @@ def test_a_restored_platform_is_read_from_the_beginning(rig: Rig) -> None:
     rig.give("c1")
     rig.run(4)
     store = rig.line.app.state.store
-    with store._transaction() as connection:
+    with store.transaction() as connection:
         connection.execute("UPDATE fact SET value = lower(hex(randomblob(8))) WHERE name = 'generation'")
     rig.give("c2")
     rig.run(60)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import requests
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.clock import FakeClock
 from gateway.event import STREAMS
@@ -24,6 +25,7 @@ from sync.feed_routes import FeedLimits
 from sync.http_uplink import content_digest
 from sync.platform.app import Guard, platform_app
 from tests.sync.sync_parts import Served, Store
+from tests.sync.test_enrolment import request_of
 from tests.sync.test_feed import Puller
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -127,6 +129,8 @@ def test_the_answers_of_a_whole_conversation_are_as_described(served: Served) ->
         "content-digest": content_digest(body),
         "sync-range": "1-2",
     }
+    enrolments = served.server.config.app.state.enrolments  # type: ignore[union-attr]
+    claim = {"gateway": "gw01", "code": enrolments.invite("gw01"), "csr": request_of(Ed25519PrivateKey.generate())}
     elsewhere, odd = {**headers, "sync-range": "8-9"}, {**headers, "content-encoding": "br"}
     events, commands = url + LANE + "/events", url + "/v1/gateways/gw01/commands"
     told = [
@@ -149,6 +153,9 @@ def test_the_answers_of_a_whole_conversation_are_as_described(served: Served) ->
         (session.post(url + "/v1/gateways/gw01/heartbeat", json={}, timeout=5), gateway + "/heartbeat", 200),
         (session.post(commands, json={"id": "c", "type": "x"}, timeout=5), gateway + "/commands", 401),
         (session.get(commands, timeout=5), gateway + "/commands", 200),
+        (session.post(url + "/v1/enrolments", json={}, timeout=5), "/v1/enrolments", 400),
+        (session.post(url + "/v1/enrolments", json=claim, timeout=5), "/v1/enrolments", 201),
+        (session.post(url + "/v1/enrolments", json={**claim, "code": "1"}, timeout=5), "/v1/enrolments", 403),
         (session.get(url + "/v1/gateways/gw02/commands", timeout=5), gateway + "/commands", 401),
         (session.get(url + "/v1/gateways/gw01/commands?after=x", timeout=5), gateway + "/commands", 400),
     ]  # fmt: skip

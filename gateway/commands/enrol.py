@@ -1,0 +1,63 @@
+"""`enrol`: get this gateway's certificate from the platform with a claim code, and say what to write into the file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import msgspec
+
+from config.loader import data_directory
+from gateway.commands.common import print_json, settings_of
+from sync.enrolment import Enrolled, Identity, KeyKind, enrol
+from sync.http_client import ClientOptions, HttpClient
+
+
+class _Told(msgspec.Struct):
+    gateway: str
+    not_after: str
+    platform: dict[str, str]
+
+
+def run(config: Path | None, url: str, code: str, ca: Path | None, kind: KeyKind, *, as_json: bool) -> int:
+    """Make a key beside the gateway's data, get a certificate for it, print the `[platform]` table to use.
+
+    Args:
+        config: says who the gateway is and where its data lies.
+        url: the platform's address.
+        code: the claim code; "-" reads it from standard input.
+        ca: certificate authority of the platform's own address, PEM; None: the public ones.
+        kind: of the key, if there is none yet.
+
+    Raises:
+        ConfigError, Rejected, Unavailable: see `sync.enrolment.enrol`.
+    """
+    settings = settings_of(config)
+    options = ClientOptions(url=url, ca=ca)
+    options.check()
+    identity = Identity(data_directory(settings).absolute() / "keys")
+    client = HttpClient(options)
+    try:
+        done = enrol(client, identity, settings.gateway.name, sys.stdin.readline() if code == "-" else code, kind)
+    finally:
+        client.close()
+    table = _table(url, ca, identity, done)
+    if as_json:
+        print_json(_Told(done.gateway, done.not_after, table))
+        return 0
+    print(f"Gateway {done.gateway} is enrolled until {done.not_after}; the running gateway renews in time.\n")
+    print("[platform]")
+    for name, value in table.items():
+        print(f"{name} = {msgspec.json.encode(value).decode()}")
+    return 0
+
+
+def _table(url: str, ca: Path | None, identity: Identity, done: Enrolled) -> dict[str, str]:
+    """An Ed25519 key signs every request, and shows the certificate over TLS too; a P-256 key does the latter only."""
+    table = {"url": url, "auth": "signature" if done.kind == "ed25519" else "mtls"}
+    if done.kind == "ed25519":
+        table["token"] = f"file:{identity.key}"
+    table |= {"cert_file": str(identity.certificate), "key_file": str(identity.key)}
+    if ca is not None:
+        table["ca_file"] = str(ca.absolute())
+    return table
