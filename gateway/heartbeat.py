@@ -23,7 +23,7 @@ from gateway.intake.normaliser import Normaliser
 from gateway.journal.commit_loop import CommitLoop
 from gateway.journal.reader import JournalReader
 
-_LANE = "gateway"
+_LANE = ".gateway"  # no device can have such a name
 _OFFER_S = 1.0
 _HEARTBEAT_EVERY_S = 60.0
 
@@ -43,7 +43,7 @@ class Departures:
         """Expire and wait. While the inlet is full, nothing more departs: a step must come back all the same."""
         if self._waiting is None and (drafts := self._normaliser.expire(self._clock.now())):
             self._waiting = Item(drafts)
-        if self._waiting is not None and self._inlet.offer("departures", self._waiting, _OFFER_S):
+        if self._waiting is not None and self._inlet.offer(".departures", self._waiting, _OFFER_S):
             self._waiting = None
         stop.wait(0.5)
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_LANE = "housekeeping"
+_LANE = ".housekeeping"
 _OFFER_S = 0.25
 _OFFERS = 4
 _LOOK_EVERY_S = 10.0

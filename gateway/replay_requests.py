@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 _LOOK_EVERY_S = 0.5
 _COMMIT_S = 30.0
 _ANSWER_KEPT_S = 3600.0
-_LANE = "replays"
+_LANE = ".replays"
 _NAME_BYTES = 8
 _KEY_TROUBLE = "use quarantine key"  # what `PayloadSeal` was doing when there is no key
 

@@ -11,6 +11,7 @@ from gateway.intake.inlet import Inlet, Item
 from sync.ports import Emit
 
 _SOURCE = "sync"
+_LANE = ".sync"  # no device can have such a name
 
 
 class EventAlarms:
@@ -46,7 +47,7 @@ class EventAlarms:
 
 def offering(inlet: Inlet, timeout_s: float = 1.0) -> Emit:
     """An `Emit` that returns when the inlet has taken the event."""
-    return lambda event: inlet.offer(_SOURCE, Item([event]), timeout_s)
+    return lambda event: inlet.offer(_LANE, Item([event]), timeout_s)
 
 
 def committing(inlet: Inlet, timeout_s: float = 10.0) -> Emit:
@@ -54,6 +55,6 @@ def committing(inlet: Inlet, timeout_s: float = 10.0) -> Emit:
 
     def emit(event: Draft) -> bool:
         durable = threading.Event()
-        return inlet.offer(_SOURCE, Item([event], durable.set), timeout_s) and durable.wait(timeout_s)
+        return inlet.offer(_LANE, Item([event], durable.set), timeout_s) and durable.wait(timeout_s)
 
     return emit

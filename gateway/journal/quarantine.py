@@ -82,7 +82,12 @@ class PayloadSeal:
             except OSError as error:
                 raise self._unusable(error.strerror or str(error)) from error
             if len(key) != _KEY_BYTES:
-                raise self._unusable(f"{len(key)} bytes instead of {_KEY_BYTES}")
+                if not make:
+                    raise self._unusable(f"{len(key)} bytes instead of {_KEY_BYTES}")
+                # Poison must not stop the gateway: what this key sealed is closed anyway, so go on with a new one.
+                self._key_path.replace(self._key_path.with_name(self._key_path.name + ".damaged"))
+                self._make()
+                key = self._key_path.read_bytes()
             self._key = key
         return self._key
 

@@ -42,7 +42,7 @@ class Shop:
             self.inlet.offer("gate", Item([Draft("observations", "x", b"{}")]))
 
     def fill(self) -> None:
-        while self.inlet.offer("gateway", Item([Draft("measurements", "x", b"{}")])):
+        while self.inlet.offer(".gateway", Item([Draft("measurements", "x", b"{}")])):
             pass
 
 
@@ -99,7 +99,7 @@ def test_departures_come_back_while_nothing_is_taken_and_lose_none(stop: threadi
         place = Place(device="gate", path="uhf_m100/gate")
         normaliser.drafts(TagRead(epc="3034257BF7194E4000001A85", rssi_dbm=-50.0), place, clock.now())
     clock.advance(60.0)
-    inlet.offer("departures", Item([Draft("observations", "x", b"{}")]))
+    inlet.offer(".departures", Item([Draft("observations", "x", b"{}")]))
     worker = Departures(normaliser, inlet, clock)
     going = threading.Event()
     timer = threading.Timer(6.0, going.set)

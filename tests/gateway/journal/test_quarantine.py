@@ -83,13 +83,15 @@ def test_opening_never_makes_a_key(tmp_path: Path) -> None:
     assert not (tmp_path / "other").exists()
 
 
-def test_a_key_of_the_wrong_size_is_refused(tmp_path: Path) -> None:
-    """A damaged key file is neither used nor overwritten."""
+def test_a_key_of_the_wrong_size_is_set_aside(tmp_path: Path) -> None:
+    """A damaged key opens nothing and is kept; sealing goes on with a new one, so poison cannot stop the gateway."""
     key = tmp_path / "key"
     key.write_bytes(b"short")
     with pytest.raises(JournalError, match="5 bytes instead of 32"):
-        PayloadSeal(key).seal(b"x")
-    assert key.read_bytes() == b"short"
+        PayloadSeal(key).open(PayloadSeal(tmp_path / "other").seal(b"x"))
+    sealed = PayloadSeal(key).seal(b"x")
+    assert PayloadSeal(key).open(sealed) == b"x"
+    assert (tmp_path / "key.damaged").read_bytes() == b"short"
 
 
 @given(st.binary(max_size=200), st.integers(0, 400), st.integers(1, 255))
