@@ -72,6 +72,7 @@ class Footprint(msgspec.Struct, frozen=True):
     """What was measured."""
 
     start_s: float
+    start_cpu_s: float  # what of it is work; the rest is waiting, for a core too where the machine is shared
     rss_mb: float
     idle_share: float
     threads: int
@@ -159,7 +160,7 @@ def measure(folder: Path, port: int, idle_s: float, rounds: int) -> Footprint:
         idle_s: how long the CPU time of doing nothing is counted.
         rounds: starts; the median counts.
     """
-    starts: list[float] = []
+    starts: list[tuple[float, float]] = []
     with Shop(folder, port) as shop:
         kept = 0
         for number in range(rounds):
@@ -168,7 +169,8 @@ def measure(folder: Path, port: int, idle_s: float, rounds: int) -> Footprint:
             begin_s = time.monotonic()
             with daemon(shop.config) as process:
                 first_s = shop.wait(kept - MQTT_DEVICES + 1)
-                starts.append(first_s - begin_s)
+                worked = psutil.Process(process.pid).cpu_times()
+                starts.append((first_s - begin_s, worked.user + worked.system))
                 shop.wait(kept)
                 if number < rounds - 1:
                     continue
@@ -181,7 +183,8 @@ def measure(folder: Path, port: int, idle_s: float, rounds: int) -> Footprint:
                 after, passed_s = watched.cpu_times(), time.monotonic() - begin_s
                 spent_s = after.user + after.system - before.user - before.system
                 memory, threads = watched.memory_info().rss / 1e6, watched.num_threads()
-    return Footprint(statistics.median(starts), memory, spent_s / passed_s, threads)
+    start_s, start_cpu_s = (statistics.median(each) for each in zip(*starts, strict=True))
+    return Footprint(start_s, start_cpu_s, memory, spent_s / passed_s, threads)
 
 
 def main() -> None:
@@ -195,8 +198,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=scratch) as name, mosquitto(Path(name)) as port:
         found = measure(Path(name), port, args.idle_s, args.rounds)
     figures = [
-        Figure("start to first durable event, 20 devices", f"≤ {START_LIMIT_S:.1f} s", "", f"{found.start_s:.2f} s",
-               found.start_s <= START_LIMIT_S),
+        Figure("start to first durable event, 20 devices", f"≤ {START_LIMIT_S:.1f} s", "",
+               f"{found.start_s:.2f} s ({found.start_cpu_s:.2f} s of CPU)", found.start_s <= START_LIMIT_S),
         Figure("resident memory, 20 devices, page on", f"≤ {MEMORY_LIMIT_MB:.0f} MB", "", f"{found.rss_mb:.0f} MB",
                found.rss_mb <= MEMORY_LIMIT_MB),
         Figure("idle CPU of a core", f"≤ {IDLE_LIMIT_SHARE:.1%}", "", f"{found.idle_share:.2%}",

@@ -82,14 +82,16 @@ class Intake:
             keep_text=settings.keep_text,
         )
 
-    def drafts(self, readings: Iterable[Reading], place: Place, at: Instant, delivery: Delivery | None) -> list[Draft]:
-        """Normalise readings; device states go to the board."""
+    def drafts(
+        self, readings: Iterable[Reading], place: Place, at: Instant, delivery: Delivery | None, broker: bytes = b""
+    ) -> list[Draft]:
+        """Normalise readings; device states go to the board. `broker`: see `delivery_key`."""
         drafts: list[Draft] = []
         heard = 0
         well = False
         key, fresh = b"", True
         if delivery is not None:
-            key, fresh = delivery_key(delivery), not delivery.dup
+            key, fresh = delivery_key(delivery, broker), not delivery.dup
         for index, reading in enumerate(readings):
             heard += 1
             if isinstance(reading, DeviceState):
@@ -200,8 +202,12 @@ class MqttSource:
     A message is acknowledged only after everything it became is committed: its events, or its place in quarantine.
     """
 
-    def __init__(self, name: str, plans: Sequence[DevicePlan], link: MqttSession, intake: Intake) -> None:
-        """`name`: of the session, unique; `link` is not open yet."""
+    def __init__(
+        self, name: str, plans: Sequence[DevicePlan], link: MqttSession, intake: Intake,
+        broker: Callable[[], bytes] = bytes,
+    ) -> None:  # fmt: skip
+        """`name`: of the session, unique; `link` is not open yet; `broker`: see `delivery_key`."""
+        self._broker = broker
         self._name = name
         self._link = link
         self._intake = intake
@@ -274,7 +280,7 @@ class MqttSource:
             try:
                 if delivery.fault:
                     raise Rejected("receive", delivery.topic, delivery.fault)
-                drafts += self._intake.drafts(driver.feed(message, at), place, at, delivery)
+                drafts += self._intake.drafts(driver.feed(message, at), place, at, delivery, self._broker())
                 continue
             except Rejected as error:
                 reason = f"{error.reason} ({error.hint})" if error.hint else error.reason
@@ -326,8 +332,12 @@ class MqttSource:
             self._told[plan.name] = Counters(now.frames, now.bad_frames, now.skipped_bytes, now.ignored)
 
 
-def delivery_key(delivery: Delivery) -> bytes:
-    """Names one PUBLISH: the broker repeats packet id, topic and payload when it delivers the same one again."""
-    digest = blake2b(delivery.payload, digest_size=7, salt=delivery.mid.to_bytes(2, "big"))
+def delivery_key(delivery: Delivery, broker: bytes = b"") -> bytes:
+    """Names one PUBLISH: the broker repeats packet id, topic and payload when it delivers the same one again.
+
+    `broker`: up to 14 bytes that name the broker's process where it gives packet ids anew after a restart. Without
+    them a repeat could bear the name of another message of the same content, and be taken for that one.
+    """
+    digest = blake2b(delivery.payload, digest_size=7, salt=delivery.mid.to_bytes(2, "big") + broker)
     digest.update(delivery.topic.encode())
     return digest.digest()

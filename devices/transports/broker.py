@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -63,6 +64,7 @@ class Broker:
         self._sync_always = sync_always
         self._process: subprocess.Popen[bytes] | None = None
         self.restarts = 0
+        self.instance = b""  # names the running process: it gives packet ids anew, also to what it repeats
 
     @property
     def port(self) -> int:
@@ -105,6 +107,7 @@ class Broker:
             hint = "the data directory must be writable by the gateway's user"
             raise Unavailable("start broker", str(self._folder), error.strerror or str(error), hint) from error
         command = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), program, "-c", str(config)]
+        self.instance = secrets.token_bytes(4)
         with log:
             self._process = subprocess.Popen(  # noqa: S603  # our own launcher, and a program that we looked up
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True

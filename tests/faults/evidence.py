@@ -30,6 +30,7 @@ class Findings(msgspec.Struct):
     lost: int = 0
     duplicated: int = 0
     renamed: int = 0  # (epoch, seq) that named two payloads, or was seen and is gone
+    repeats: int = 0  # there twice because the broker forgot that they were acknowledged, and nothing else names them
     inversions: int = 0  # neighbours of one device in the wrong order
     events: int = 0
 
@@ -97,7 +98,15 @@ def pages(reader: JournalReader, stream: Stream, after: int = 0) -> Iterator[Sto
         after = batch[-1].position
 
 
-def examine(path: Path, ledger: Ledger, findings: Findings, *, in_order: bool = True, epochs: int = 1) -> None:
+def examine(
+    path: Path,
+    ledger: Ledger,
+    findings: Findings,
+    *,
+    in_order: bool = True,
+    epochs: int = 1,
+    broker_forgets: bool = False,
+) -> None:
     """Compare the journal with the ledger.
 
     Args:
@@ -106,6 +115,8 @@ def examine(path: Path, ledger: Ledger, findings: Findings, *, in_order: bool = 
         findings: what is wrong is added here.
         in_order: the broker delivers the messages of a device in order also after a connection was lost.
         epochs: how many epochs each stream must have.
+        broker_forgets: the broker died too, and gives messages new packet ids when it repeats them: what carries no
+            number of its own may then be there twice, which is counted; lost it may not be.
     """
     report = verify(path)
     if not report.ok:
@@ -141,13 +152,19 @@ def examine(path: Path, ledger: Ledger, findings: Findings, *, in_order: bool = 
             if state.accepted != parts:
                 findings.add(f"conservation of {stream}: {state}")
         poisons = int(reader.query("SELECT count(*) AS n FROM quarantine")[0]["n"])
-    _compare(ledger, findings, met, nameless, poisons)
+    _compare(ledger, findings, met, nameless, poisons, broker_forgets=broker_forgets)
     if in_order and findings.inversions:
         findings.add(f"{findings.inversions} events of a device are in the wrong order")
 
 
 def _compare(
-    ledger: Ledger, findings: Findings, met: Counter[tuple[str, int]], nameless: Counter[str], poisons: int
+    ledger: Ledger,
+    findings: Findings,
+    met: Counter[tuple[str, int]],
+    nameless: Counter[str],
+    poisons: int,
+    *,
+    broker_forgets: bool,
 ) -> None:
     repeated = set(ledger.repeated)
     for kind in (*NUMBERED, "pairbutton"):
@@ -162,7 +179,9 @@ def _compare(
             for (each, number), times in met.items()
             if each == kind and times > 1 and (number not in repeated or kind in KNOWN_BY_NUMBER)
         )
-        if twice:
+        if twice and broker_forgets and kind not in KNOWN_BY_NUMBER:
+            findings.repeats += len(twice)
+        elif twice:
             findings.duplicated += len(twice)
             findings.add(f"{kind}: {len(twice)} twice: {[(number, met[kind, number]) for number in twice[:5]]}")
         strange = sorted(number for each, number in met if each == kind and number not in acked | unsure)
@@ -176,7 +195,9 @@ def _compare(
                 findings.lost += sure[device] - nameless[device]
                 findings.add(f"{device}: {nameless[device]} events of {sure[device]} acknowledged messages")
             most = sure[device] + unsure_count[device] + again[device]
-            if nameless[device] > most:
+            if nameless[device] > most and broker_forgets:
+                findings.repeats += nameless[device] - most
+            elif nameless[device] > most:
                 findings.duplicated += nameless[device] - most
                 findings.add(f"{device}: {nameless[device]} events of only {most} messages")
     if poisons < len(ledger.acked.get("poison", ())):

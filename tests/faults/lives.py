@@ -128,6 +128,7 @@ class StandingBroker:
 
     def __init__(self, port: int) -> None:
         self.port = port
+        self.instance = b""
 
     def open(self) -> None:
         """It runs."""
