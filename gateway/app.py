@@ -224,7 +224,8 @@ class Gateway:
 
     def _mqtt_source(self, name: str, plans: list[DevicePlan]) -> MqttSource:
         topics = tuple(topic for plan in plans for topic in plan.topics)
-        return MqttSource(name, plans, MqttLink(self._session(name, topics)), self.intake)
+        link = MqttLink(self._session(name, topics))
+        return MqttSource(name, plans, link, self.intake, lambda: self.broker.instance)
 
     def _session(self, name: str, topics: tuple[str, ...]) -> MqttSettings:
         """How to reach the broker.
