@@ -201,7 +201,9 @@ def _pairs(name: str, view: View, seed: int, size: float, abreast: bool) -> Synt
         start, lane, forward = 7.0 + 10.0 * i, cast.lane(2), cast.coin()
         # Seen from the side, two abreast hide each other all the way; nobody walks in step that exactly.
         delay = (0.1 if view == "top" else 0.35) if abreast else (0.62 if view == "top" else 1.0)
-        second = cast.pass_by(start + delay, lane + (cast.gap if abreast else 0.0), forward)
+        # Nor exactly in the leader's shadow: who is hidden all the way no silhouette can show.
+        aside = cast.gap if abreast else (0.0 if view == "top" else 0.9 * size)
+        second = cast.pass_by(start + delay, lane + aside, forward)
         walkers += [cast.pass_by(start, lane, forward), second]
     return _scene(name, cast, walkers, seed)
 
