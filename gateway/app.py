@@ -40,11 +40,13 @@ from gateway.replay_requests import Replays
 from gateway.runtime.signals import Signals
 from gateway.runtime.supervisor import Supervisor
 from gateway.runtime.systemd import Notifier, Watchdog, watchdog_s
-from gateway.runtime.worker import Worker
+from gateway.runtime.worker import Factory, Worker
 from gateway.shopper.day_keys import DayKeys
 
 if TYPE_CHECKING:
     from gateway.camera_worker import CameraPlan
+    from sync.assembly import Link
+    from sync.syncer import SyncState
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +106,8 @@ class Gateway:
         self._declared: dict[str, int] = {}
         self.notifier = Notifier.from_environment()
         self._watchdog = Watchdog(watchdog_s(), self.supervisor.healthy, self.notifier.alive)
+        self._link: Link | None = None
+        self._syncers: dict[str, Factory] = {}
         self._ready = False
         self._told_s = 0.0
 
@@ -169,6 +173,15 @@ class Gateway:
         """Name of the worker that serves a device; "" when there is no such device."""
         return next((name for name, group in _sources(self.plans).items() if device in {it.name for it in group}), "")
 
+    def delivery_states(self) -> list[SyncState]:
+        """How delivery of each stream is now; [] without a platform, and before its workers have begun."""
+        return [] if self._link is None else self._link.states()
+
+    def deliver_now(self) -> None:
+        """Try to deliver what waits at once (within `platform.boot_delay_s`), however long the next wait would be."""
+        for name, factory in self._syncers.items():
+            self.supervisor.replace(name, factory)
+
     # -- building
 
     def _add_workers(self) -> None:
@@ -210,8 +223,11 @@ class Gateway:
     def _add_delivery(self) -> None:
         from gateway.delivery import PATIENCE_S, link, workers  # HTTP libraries, only where there is a platform
 
-        for name, factory in workers(self, link(self)).items():
+        self._link = link(self)
+        made = workers(self, self._link)
+        for name, factory in made.items():
             self.supervisor.add(name, factory, patience_s=PATIENCE_S, stage=DELIVERY)
+        self._syncers = {name: made[name] for name in self._link.factories()}
 
     def _feed(self) -> Worker:
         from gateway.delivery import FeedServer  # as above

@@ -1,8 +1,9 @@
-"""The demo: a virtual store, its broker, and a gateway that serves it, from opening the doors to balancing the books.
+"""The demo: a virtual store, its broker, a platform, and a gateway between them, from opening to balancing the books.
 
-The world and the gateway are two processes. The store and the broker live here; the gateway is a child that is the
-product itself, with a configuration file like any other. So the shop goes on when the gateway is killed, as a real one
-does, and this process starts it again as systemd would; and a fault of the gateway cannot falsify the shop's own books.
+The world and the gateway are two processes. The store, the broker and the platform live here; the gateway is a child
+that is the product itself, with a configuration file like any other. So the shop goes on when the gateway is killed, as
+a real one does, and this process starts it again as systemd would; and a fault of the gateway cannot falsify the shop's
+own books.
 Knows every part of a demo; decides nothing about what a device says.
 """
 
@@ -30,6 +31,7 @@ from devices.simulator.store import VirtualStore
 from devices.transports.broker import Broker, find_broker
 from devices.transports.publisher import Publisher
 from gateway.demo_books import Kept, Line, compared, read_on
+from gateway.demo_platform import DemoPlatform, Place, delivered, place, waiting
 from gateway.demo_process import GatewayPlan, GatewayProcess
 from gateway.errors import ConfigError, JournalError, StorefrontError, Unavailable
 from gateway.event import STREAMS, Stream
@@ -42,6 +44,9 @@ _DRAIN_S: Final = 5.0  # how long the last messages may take
 _SETTLE_S: Final = 45.0  # for the last messages; a broker gives again after 30 s what a dead gateway had
 _PATIENCE_S: Final = 3.0  # then a person is told what the demo waits for
 _MURMUR: Final = 5  # events a look that a quiet shop still makes: heartbeats, departures
+_DELIVER_S: Final = 20.0  # how long the last deliveries may take
+_NUDGE_S: Final = 2.0  # a gateway that waits for its next try is told at the end not to
+_LOOK_S: Final = 0.5
 _STOP_S: Final = 10.0
 _AGAIN_S: Final = 0.5  # systemd's RestartSec of the unit is of this order
 _SHORT_LIFE_S: Final = 10.0
@@ -60,7 +65,7 @@ class DemoPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What to run.
 
     `page_port` 0: no page. `for_s` None: until stopped. `pace`: how much faster than usual faults follow each other.
-    `broker`: `auto` takes the embedded one, else Mosquitto, else none.
+    `broker`: `auto` takes the embedded one, else Mosquitto, else none. `platform`: run the reference platform, too.
     """
 
     data: Path
@@ -71,6 +76,7 @@ class DemoPlan(msgspec.Struct, frozen=True, kw_only=True):
     for_s: float | None = None
     pace: float = 1.0
     broker: Literal["auto", "mosquitto", "none"] = "auto"
+    platform: bool = True
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -103,6 +109,10 @@ class Demo:
         self._journal = plan.data / "journal.db"
         self._broker: Broker | Mosquitto | None = None
         self._publishers: list[Publisher] = []
+        self._platform = DemoPlatform(self._folder / "platform.db") if plan.platform else None
+        self._place: Place | None = None
+        self._mended_s: float | None = None  # since when the line to the platform is whole again, until all has arrived
+        self._looked_s = 0.0
         self._gateway = GatewayProcess(self._folder / "gateway.toml")
         self._orders: deque[Callable[[], None]] = deque()
         self._schedule = Schedule(plan.faults, pace=plan.pace)
@@ -140,12 +150,16 @@ class Demo:
                 "start demo", str(self._folder), error.strerror or str(error), "give a directory with --data"
             ) from error
         self._heads = self._positions()
+        if self._platform is not None:
+            self._place = place(self._journal, self._platform.database)
         if signals is not None:
             signals.open()
         store: VirtualStore | None = None
         closing, shop = threading.Event(), threading.Thread()
         try:
             self._open_broker()
+            if self._platform is not None:
+                self._platform.open()
             self._spawn()
             store = self._new_store()
             store.open()
@@ -156,11 +170,14 @@ class Demo:
             while not wait(_BEAT_S) and not self._over():
                 self._beat(store)
             lines = self._wind_up(store)
+            self._deliver()
         finally:
             closing.set()
             if shop.ident is not None:
                 shop.join(_STOP_S)
             self._gateway.end()
+            if self._platform is not None:
+                self._platform.close()
             for publisher in self._publishers:
                 publisher.close()
             if self._broker is not None:
@@ -214,6 +231,7 @@ class Demo:
             GatewayPlan(
                 data=self._plan.data, page_port=self._plan.page_port if self._page else 0,
                 broker_port=self._broker.port if self._broker else 0, quota_mib=self._quota_mib,
+                platform_port=self._platform.port if self._platform else 0,
             )
         )  # fmt: skip
 
@@ -224,6 +242,8 @@ class Demo:
         serial = "2 RFID readers, a scanner and a printing till on serial lines"
         others = "; a till, beacons, a door counter and sensors over MQTT" if self._publishers else ""
         self._say(f"A shop at {plan.speed:g} times the speed of life: {serial}{others}.")
+        if self._platform is not None:
+            self._say(f"The gateway delivers to a platform of its own: http://127.0.0.1:{self._platform.port}")
         self._say(f"Data: {plan.data}   serial devices: {self._folder / 'dev'}")
         where = "" if plan.data == state_directory() else f" --config {self._folder / 'gateway.toml'}"
         self._say(f"Watch: storefront events --follow{where}")
@@ -241,6 +261,7 @@ class Demo:
             self._day = store.day
             self._say(f"{_stamp()} the shop closes and opens again: day {self._day}")
         self._watch_gateway(store, now_s)
+        self._watch_platform(now_s)
         if self._ready_s is None and store.attended and self._connected():
             self._ready_s = now_s - self._started_s
             self._orders.append(store.begin)
@@ -280,6 +301,19 @@ class Demo:
         time.sleep(_AGAIN_S)
         self._spawn()
 
+    def _watch_platform(self, now_s: float) -> None:
+        """Say when everything that waited for the line has arrived."""
+        if self._platform is not None and self._platform.broken:
+            raise Unavailable(
+                "run demo", "platform", "it has ended by itself", f"is {self._platform.database} damaged?"
+            )
+        if self._mended_s is None or now_s - self._looked_s < _LOOK_S:
+            return
+        self._looked_s = now_s
+        if waiting(self._journal) <= _MURMUR:
+            self._say(f"{_stamp()} the platform has it all, {now_s - self._mended_s:.0f} s after the line came back")
+            self._mended_s = None
+
     def _tell(self, fault: Fault, begins: bool) -> None:
         self._seen_faults[fault.name] = self._seen_faults.get(fault.name, 0) + begins
         mark = "fault begins" if begins else "fault ends  "
@@ -298,6 +332,9 @@ class Demo:
             self._orders.append(store.poison)
         elif name == "disk-full":
             self._change_quota(_SMALL_QUOTA_MIB, store)
+        elif name == "uplink" and self._platform is not None:
+            self._mended_s = None
+            self._platform.cut()
         elif name == "kill":
             self._gateway.kill()
 
@@ -312,6 +349,10 @@ class Demo:
             self._gateway.order(f"step {-_STEP_S}")
         elif name == "disk-full":
             self._change_quota(_QUOTA_MIB, store)
+        elif name == "uplink" and self._platform is not None:
+            self._platform.mend()
+            self._mended_s = time.monotonic()
+            self._say(f"{_stamp()} {waiting(self._journal):,} events wait for the platform")
 
     def _change_quota(self, mib: int, store: VirtualStore) -> None:
         """Another quota needs a restart: end the gateway in order; `_watch_gateway` starts it with the new one."""
@@ -359,6 +400,19 @@ class Demo:
                     self._say(f"Waiting for the last messages, {_SETTLE_S:.0f} s at most.")
                 time.sleep(0.2)
 
+    def _deliver(self) -> None:
+        """Let what waits arrive at the platform, and end the gateway; what comes of its own end may stay behind."""
+        if self._platform is None:
+            return
+        began_s = nudged_s = time.monotonic()
+        while (wait := waiting(self._journal)) > _MURMUR and (now_s := time.monotonic()) - began_s < _DELIVER_S:
+            if now_s - nudged_s > _NUDGE_S:
+                if nudged_s == began_s:
+                    self._say(f"{wait:,} events wait for the platform; the gateway tries once more.")
+                nudged_s = now_s
+                self._gateway.order("deliver")
+            time.sleep(0.1)
+
     def _positions(self) -> dict[Stream, int]:
         if not self._journal.exists():
             return dict.fromkeys(STREAMS, 0)
@@ -369,6 +423,8 @@ class Demo:
             return dict.fromkeys(STREAMS, 0)
 
     def _outcome(self, lines: list[Line]) -> Outcome:
+        if self._platform is not None and self._place is not None:
+            lines = [*lines, delivered(self._journal, self._platform.database, self._place)]
         with JournalReader(self._journal) as reader:
             states = reader.states()
         return Outcome(lines, states, self._restarts, self._ready_s, self._page_s, self._seen_faults)

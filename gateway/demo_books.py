@@ -42,6 +42,7 @@ class Line(msgspec.Struct, frozen=True):
     missing: int = 0
     extra: int = 0
     note: str = ""
+    sides: tuple[str, str] = ("shop", "journal")  # whose counts `shop` and `journal` are
 
     @property
     def in_order(self) -> bool:

@@ -1,14 +1,15 @@
 """The gateway inside `storefront demo`: the real thing in a process of its own, with a line to the demo on its stdin.
 
-It differs from `storefront run` in two ways: when its stdin closes it ends (a demo that was killed leaves nothing
-behind), and a line `step SECONDS` there moves the wall clock that this gateway sees — never the machine's.
+It differs from `storefront run` in this: when its stdin closes it ends (a demo that was killed leaves nothing behind);
+a line `step SECONDS` there moves the wall clock that this gateway sees — never the machine's; a line `deliver` ends the
+wait for the next try at delivery.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from config.loader import load
@@ -49,6 +50,10 @@ class News(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """True for what a person at the demo should read."""
+        if (
+            "journal: it is not open yet" in record.getMessage()
+        ):  # every start; a journal that stays shut says so itself
+            return False
         subject = record.getMessage().partition(" ")[0]  # worker=line-gate, mqtt, journal=full
         subject = subject if subject.startswith("worker=") else subject.partition("=")[0]
         if record.levelno >= logging.WARNING:
@@ -59,12 +64,16 @@ class News(logging.Filter):
         return well
 
 
-def obey(orders: Iterable[str], clock: SteppedClock, stop: threading.Event) -> None:
+def obey(
+    orders: Iterable[str], clock: SteppedClock, stop: threading.Event, deliver: Callable[[], None] = lambda: None
+) -> None:
     """Carry out the demo's orders until its end of the line closes, then set `stop`."""
     for order in orders:
         word, _, value = order.strip().partition(" ")
         if word == "step":
             clock.step(float(value))
+        elif word == "deliver":
+            deliver()
     stop.set()
 
 
@@ -78,5 +87,7 @@ def run(config: Path, orders: Iterable[str]) -> None:
     stop, clock = threading.Event(), SteppedClock()
     gateway = Gateway(load(config), config, clock=clock)
     # daemon: it waits for the demo, which may outlive this gateway
-    threading.Thread(target=obey, args=(orders, clock, stop), name="demo-orders", daemon=True).start()
+    threading.Thread(
+        target=obey, args=(orders, clock, stop, gateway.deliver_now), name="demo-orders", daemon=True
+    ).start()
     gateway.run(stop, threading.Event())

@@ -28,11 +28,12 @@ _STAND_IN: Final = "/var/lib/storefront"  # where config/demo.toml says that the
 
 
 class GatewayPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What differs from config/demo.toml. `broker_port` 0: no broker; `page_port` 0: no page."""
+    """What differs from config/demo.toml. `broker_port`, `page_port`, `platform_port` 0: there is none."""
 
     data: Path
     page_port: int
     broker_port: int
+    platform_port: int = 0
     quota_mib: int = 256
 
     def toml(self) -> str:
@@ -42,10 +43,12 @@ class GatewayPlan(msgspec.Struct, frozen=True, kw_only=True):
             text = text.partition(_SERIAL_ONLY)[0].replace('mode = "external"', 'mode = "none"')
         directory = json.dumps(str(self.data), ensure_ascii=False)[1:-1]  # TOML's basic strings are escaped alike
         url = f"mqtt://127.0.0.1:{self.broker_port}" if self.broker_port else ""
+        platform = f"http://127.0.0.1:{self.platform_port}" if self.platform_port else ""
         for old, new in (
             (f'"{_STAND_IN}', f'"{directory}'),
             ("max_mib = 256 ", f"max_mib = {self.quota_mib} "),
             ('url = "mqtt://127.0.0.1:1883"', f'url = "{url}"'),
+            ('url = "http://127.0.0.1:8090"', f'url = "{platform}"'),
             ("enabled = true ", f"enabled = {'true' if self.page_port else 'false'} "),
             ("port = 8080 ", f"port = {self.page_port} "),
         ):

@@ -10,7 +10,7 @@ from typing import Final, Literal, get_args
 
 import msgspec
 
-FaultName = Literal["unplug", "flood", "corrupt", "broker", "clock", "till-poison", "disk-full", "kill"]
+FaultName = Literal["unplug", "flood", "corrupt", "broker", "clock", "till-poison", "disk-full", "uplink", "kill"]
 FAULTS: Final[tuple[FaultName, ...]] = get_args(FaultName)
 
 
@@ -34,6 +34,10 @@ KINDS: Final[dict[FaultName, Fault]] = {
         Fault("clock", "the gateway's wall clock jumps forward by one hour", "it jumps back by one hour"),
         Fault("till-poison", "the till sends four messages that are no sales", "the till is well again", 2.0),
         Fault("disk-full", "the journal may take 8 MiB only and fills up", "it may take 256 MiB again", 40.0, 120.0),
+        Fault(
+            "uplink", "the line to the platform is cut; events wait at the gateway",
+            "the line is whole again; the gateway's next try comes within half a minute",
+        ),
         Fault("kill", "the gateway is killed (SIGKILL)", "the gateway is started again", 1.0),
     )
 }  # fmt: skip

@@ -13,17 +13,22 @@ from gateway.demo import Demo, DemoPlan, Outcome
 from gateway.errors import ConfigError
 
 
-def demo(data: Path | None, port: int, speed: float, seed: int, faults: list[str], for_s: float | None) -> int:
+def demo(
+    data: Path | None, port: int, speed: float, seed: int, faults: list[str], for_s: float | None,
+    *, platform: bool = True,
+) -> int:  # fmt: skip
     """Run the virtual store and a gateway that serves it; 0 when the books agree at the end, else 1."""
     from devices.simulator.faults import FAULTS
 
     chosen = tuple(name for name in FAULTS if name in faults)
     if unknown := [name for name in faults if name not in FAULTS]:
         raise ConfigError("start demo", unknown[0], "there is no such fault", f"choose of: {', '.join(FAULTS)}")
+    if "uplink" in faults and not platform:
+        raise ConfigError("start demo", "uplink", "without a platform there is no line to cut", "drop --no-platform")
     begin_logging("warning")
     plan = DemoPlan(
         data=(data or state_directory()).expanduser().absolute(), page_port=port, speed=speed, seed=seed,
-        faults=chosen, for_s=for_s,
+        faults=chosen, for_s=for_s, platform=platform,
     )  # fmt: skip
     outcome = Demo(plan, _say).run(threading.Event())
     _close(outcome)
@@ -49,8 +54,9 @@ def _close(outcome: Outcome) -> None:
     print("\nClosed. The shop's own books beside the journal:")
     for line in outcome.lines:
         verdict = "agree" if line.in_order else f"MISSING {line.missing}, TOO MANY {line.extra}"
+        sides = line.sides
         note = f"   ({line.note})" if line.note else ""
-        print(f"  {line.what:<13} shop {line.shop:>7,}   journal {line.journal:>7,}   {verdict}{note}")
+        print(f"  {line.what:<13} {sides[0]} {line.shop:>7,}   {sides[1]} {line.journal:>7,}   {verdict}{note}")
     for state in outcome.states:
         print(
             f"  {state.stream}: accepted {state.accepted:,} = acked {state.acked:,} + pending {state.pending:,}"

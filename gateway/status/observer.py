@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import psutil
 
@@ -27,7 +27,16 @@ from gateway.projections import coupons, devices, feedback, footfall, sales
 from gateway.projections.store_time import StoreTime
 from gateway.runtime.worker import WorkerState
 from gateway.status.event_words import line_of
-from gateway.status.snapshot import EventLine, Facts, Identity, PlannedDevice, Rate, ReadModel, StorageFacts
+from gateway.status.snapshot import (
+    EventLine,
+    Facts,
+    Identity,
+    PlannedDevice,
+    Rate,
+    ReadModel,
+    Sending,
+    StorageFacts,
+)  # fmt: skip
 from gateway.status.today import DayFacts
 
 SHOWN: dict[Stream, int] = {"transactions": 6, "measurements": 5, "observations": 6}  # newest events in words
@@ -87,6 +96,30 @@ class Watched(Protocol):
         ...
 
 
+class Sent(Protocol):
+    """How delivery of a stream is (`sync.syncer.SyncState`)."""
+
+    @property
+    def stream(self) -> Stream:
+        """Which."""
+        ...
+
+    @property
+    def condition(self) -> Literal["starting", "live", "draining", "waiting", "closed", "unauthorised"]:
+        """Whether it works."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Why it does not; "" when it does."""
+        ...
+
+    @property
+    def next_try_s(self) -> float:
+        """Seconds until the next try."""
+        ...
+
+
 class Gateway(Protocol):
     """What the page looks at (`gateway.app.Gateway`). Attributes only; read from the page's thread."""
 
@@ -115,6 +148,10 @@ class Gateway(Protocol):
 
     def worker_of(self, device: str) -> str:
         """Name of the worker that serves a device."""
+        ...
+
+    def delivery_states(self) -> Sequence[Sent]:
+        """How delivery of each stream is; [] without a platform."""
         ...
 
 
@@ -163,6 +200,10 @@ class Observer:
             commits=gateway.commits.counters,
             admitted=gateway.commits.admitted,
             streams=states,
+            sending=tuple(
+                Sending(stream=it.stream, condition=it.condition, reason=it.reason, next_try_s=it.next_try_s)
+                for it in gateway.delivery_states()
+            ),
             storage=self._storage(states) if states else None,
             rate=self._rate(now, states) if states else None,
             quarantine_held=self._quarantined,

@@ -85,6 +85,15 @@ class EventLine(msgspec.Struct, frozen=True, kw_only=True):
     place: str = ""
 
 
+class Sending(msgspec.Struct, frozen=True, kw_only=True):
+    """How a stream's delivery is now. `live` and `draining` work; `waiting`, `closed` and `unauthorised` do not."""
+
+    stream: Stream
+    condition: Literal["starting", "live", "draining", "waiting", "closed", "unauthorised"]
+    reason: str = ""
+    next_try_s: float = 0.0
+
+
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What was observed of the parts, all at about the same moment. None: the journal cannot be read yet."""
 
@@ -102,6 +111,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     commits: CommitCounters = msgspec.field(default_factory=CommitCounters)
     admitted: tuple[Stream, ...] = ()
     streams: tuple[StreamState, ...] | None = None
+    sending: tuple[Sending, ...] = ()
     storage: StorageFacts | None = None
     rate: Rate | None = None
     quarantine_held: int | None = None
@@ -165,13 +175,17 @@ class Buffer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the events are. `streams` and `total` are null until the journal can be read."""
+    """Where the events are. `streams` and `total` are null until the journal can be read.
+
+    `sending`: how delivery of each stream is; empty without a platform.
+    """
 
     platform: bool
     streams: tuple[StreamLine, ...] | None
     total: StreamLine | None
     buffer: Buffer
     quarantine_held: int | None  # messages set aside, of any reason
+    sending: tuple[Sending, ...] = ()
 
 
 class Intake(msgspec.Struct, frozen=True, kw_only=True):
@@ -324,7 +338,7 @@ def _delivery(facts: Facts) -> Delivery:
         )
     return Delivery(
         platform=facts.identity.platform, streams=lines, total=total, buffer=buffer(facts.storage, facts.rate),
-        quarantine_held=facts.quarantine_held,
+        quarantine_held=facts.quarantine_held, sending=facts.sending,
     )  # fmt: skip
 
 

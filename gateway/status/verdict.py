@@ -137,10 +137,18 @@ def _delivery(snapshot: Snapshot) -> Iterator[Trouble]:
             parameters={"left_s": hours * 3600},
         )  # fmt: skip
     total = delivery.total
+    waiting = 0 if total is None else total.waiting
+    held = {str(sending.condition): sending.reason for sending in reversed(delivery.sending)}
+    for condition, key in (("unauthorised", "platform_unauthorised"), ("closed", "platform_closed")):
+        if condition in held:
+            yield Trouble(severity="warning", key=key, detail=held[condition], parameters={"waiting": waiting})
+    if "waiting" in held and waiting and (total is None or (total.oldest_waiting_s or 0.0) <= _UNSENT_S):
+        yield Trouble(severity="notice", key="platform_away", detail=held["waiting"], parameters={"waiting": waiting})
     if delivery.platform and total is not None and (total.oldest_waiting_s or 0.0) > _UNSENT_S:
         yield Trouble(
             severity="warning", key="not_delivering", since_s=total.oldest_waiting_s,
             parameters={"waiting": total.waiting, "oldest_s": total.oldest_waiting_s or 0.0},
+            detail=held.get("waiting", ""),
         )  # fmt: skip
     if delivery.quarantine_held:
         yield Trouble(severity="notice", key="quarantined", parameters={"messages": delivery.quarantine_held})

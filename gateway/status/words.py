@@ -82,6 +82,18 @@ TROUBLES: dict[str, Advice] = {
         _("Nothing has reached the platform for %(oldest_s)s; %(waiting)s events wait"),
         _("Check the internet connection. Nothing is lost: everything is sent once it is back."),
     ),
+    "platform_away": Advice(
+        _("The platform does not answer as it should; %(waiting)s events wait here"),
+        _("Nothing to do unless it lasts. Nothing is lost: they are sent as soon as it is back."),
+    ),
+    "platform_unauthorised": Advice(
+        _("The platform does not accept this gateway's credentials; %(waiting)s events wait here"),
+        _("Have the token or certificate renewed at the head office. Nothing is lost meanwhile."),
+    ),
+    "platform_closed": Advice(
+        _("The platform has closed this gateway; %(waiting)s events wait here"),
+        _("Ask the head office whether this is meant. Nothing is lost meanwhile."),
+    ),
     "quarantined": Advice(
         _("Messages that could not be understood were set aside: %(messages)s"),
         _("They are kept. `storefront quarantine list` shows them with the reason."),

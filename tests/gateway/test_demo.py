@@ -20,11 +20,18 @@ from devices.simulator.ledger import Ledger
 from devices.transports.broker import find_broker
 from gateway.clock import FakeClock
 from gateway.demo import Demo, DemoPlan, Outcome
-from gateway.demo_books import Kept, compared
+from gateway.demo_books import Kept, Line, compared
 from gateway.demo_gateway import News, SteppedClock, obey
+from gateway.demo_platform import Place, delivered
 from gateway.demo_process import GatewayPlan
 from gateway.errors import ConfigError, Unavailable
+from gateway.event import STREAMS, draft
+from gateway.event_types import ButtonPressed
+from gateway.journal.cursor import acknowledge
 from gateway.journal.reader import JournalReader
+from gateway.journal.writer import JournalWriter
+from sync.platform.store import PlatformStore
+from sync.uplink import Lane
 
 E2E = pytest.mark.timeout(170)
 
@@ -51,6 +58,17 @@ def played(data: Path, **how: object) -> tuple[Outcome, list[str], dict[str, int
                 after = batch[-1].position
                 types.update(event.decode()["type"] for event in batch)
     return outcome, said, types
+
+
+def with_events(journal: Path, clock: FakeClock, count: int, acked: int) -> None:
+    """A journal with so many observations, the first of which are delivered."""
+    writer = JournalWriter(journal, "gw01", clock)
+    writer.open()
+    data = ButtonPressed(button="b", value="single")
+    one = draft("observations", "store.button.pressed.v1", data, source="//t1/b", at=clock.now())
+    writer.append([one] * count)
+    writer.transact(lambda connection: acknowledge(connection, "observations", acked, {}, now_ms=0))
+    writer.close()
 
 
 def line(outcome: Outcome, what: str) -> tuple[int, int, int, int]:
@@ -112,6 +130,68 @@ def test_a_flood_a_stopped_broker_a_full_quota_and_a_killed_gateway_lose_no_sale
     for what in ("sales", "visitors in", "visitors out"):
         assert line(outcome, what)[2:] == (0, 0), outcome.lines
     assert any("fault ends   broker" in text for text in said)
+
+
+@E2E
+def test_a_cut_line_to_the_platform_loses_nothing_and_repeats_nothing(tmp_path: Path) -> None:
+    """While requests and answers are lost events wait and the terminal says so; then the platform has each once.
+
+    A second run without a platform leaves its events pending, and a third delivers those, too.
+    """
+    how = {"faults": ["uplink"], "pace": 4.0, "broker": "none"}
+    outcome, said, types = played(tmp_path, for_s=8.5, **how)
+    assert outcome.in_order, outcome.lines
+    assert outcome.seen_faults["uplink"] >= 1
+    assert any("fault begins uplink" in text for text in said)
+    assert any("events wait for the platform" in text and not text.startswith("0 ") for text in said)
+    held, acked, missing, extra = line(outcome, "deliveries")
+    assert (missing, extra) == (0, 0)
+    assert held >= acked == sum(state.acked for state in outcome.states) > 20
+    assert sum(state.pending for state in outcome.states) <= 10  # what the gateway's own end has brought
+    assert held <= sum(types.values())
+    alone, _, _ = played(tmp_path, for_s=2.5, broker="none", platform=False)
+    assert sum(state.pending for state in alone.states) > 5
+    assert all(each.what != "deliveries" for each in alone.lines)
+    again, _, _ = played(tmp_path, for_s=2.5, broker="none")
+    assert again.in_order, again.lines
+    assert line(again, "deliveries")[1] >= sum(state.pending for state in alone.states)
+
+
+def test_deliveries_that_are_missing_doubled_or_invented_are_found(tmp_path: Path) -> None:
+    """Each is counted against the journal's own bytes; an answer that was lost is told and is no fault."""
+    journal, database = tmp_path / "journal.db", tmp_path / "platform.db"
+    clock = FakeClock()
+    with_events(journal, clock, 5, acked=3)
+    with JournalReader(journal) as reader:
+        written = reader.read("observations", 0)
+    lane = Lane("gw01", "observations", written[0].epoch)
+
+    def books(bodies: list[bytes]) -> Line:
+        database.unlink(missing_ok=True)
+        store = PlatformStore(database)
+        store.open()
+        store.open_epoch(lane, "fresh", None)
+        if bodies:
+            store.consume(lane, 1, len(bodies), b"[" + b",".join(bodies) + b"]")
+        store.close()
+        return delivered(journal, database, Place(dict.fromkeys(STREAMS, 0), {}, 0))
+
+    whole = books([event.json for event in written[:3]])
+    assert (whole.shop, whole.journal, whole.in_order) == (3, 3, True)
+    assert "2 still wait" in whole.note
+    assert books([event.json for event in written[:2]]).missing == 1
+    more = books([event.json for event in written])
+    assert more.in_order and "2 more arrived" in more.note
+    altered = [*(event.json for event in written[:2]), written[2].json[:-1] + b" }"]
+    assert (books(altered).missing, books(altered).extra) == (1, 1)
+
+
+def test_the_uplink_cannot_be_cut_where_there_is_none(tmp_path: Path) -> None:
+    """`--fault uplink --no-platform` is refused with what to do."""
+    from gateway.commands.demo import demo
+
+    with pytest.raises(ConfigError, match="no line to cut"):
+        demo(tmp_path, 0, 60.0, 1, ["uplink"], 1.0, platform=False)
 
 
 @E2E

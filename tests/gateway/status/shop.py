@@ -19,7 +19,7 @@ from gateway.journal.writer import JournalWriter
 from gateway.projections.projector import Projector, read_models
 from gateway.projections.store_time import StoreTime
 from gateway.runtime.worker import WorkerState
-from gateway.status.observer import Plan
+from gateway.status.observer import Plan, Sent
 
 ZONE = "Asia/Shanghai"
 SCRIPT = "<script>alert('x')</script>"
@@ -102,6 +102,9 @@ class FakeGateway:
             entry.stream, entry.name, data, source=self.origin.source(source), at=self.clock.now(), zone=zone,
             subject=None,
         )  # fmt: skip
+
+    def delivery_states(self) -> Sequence[Sent]:
+        return []
 
     def count(self) -> None:
         """Let the read models catch up."""

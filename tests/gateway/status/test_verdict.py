@@ -21,6 +21,7 @@ from gateway.status.snapshot import (
     PlannedDevice,
     Rate,
     ReadModel,
+    Sending,
     StorageFacts,
     buffer,
     not_healthy,
@@ -199,6 +200,27 @@ def test_a_disk_that_is_nearly_full_counts_before_the_quota() -> None:
 def test_hours_nobody_can_know_are_null_with_a_reason(kept: int, rate: Rate | None, reason: str) -> None:
     left = buffer(storage(kept=kept), rate)
     assert (left.hours_left, left.reason) == (None, reason)
+
+
+def test_a_platform_that_is_away_is_a_notice_with_its_reason_and_one_that_refuses_us_needs_a_hand() -> None:
+    """Away: nothing to do, until an hour has passed; refused or closed: a warning; working: nothing."""
+    identity = Identity(
+        tenant="t", store="1", gateway="g", version="1", time_zone="UTC", language="en", platform=True
+    )  # fmt: skip
+
+    def found(condition: Any, age_s: float = 5.0) -> list[tuple[str, str, str]]:
+        streams = tuple(state(stream, oldest_pending_ms=(NOW.wall_s - age_s) * 1000) for stream in STREAMS)
+        sending = tuple(Sending(stream=stream, condition=condition, reason="why") for stream in STREAMS)
+        return [
+            (it.key, it.severity, it.detail)
+            for it in troubles(snapshot(facts(identity=identity, streams=streams, sending=sending)))
+        ]
+
+    assert found("waiting") == [("platform_away", "notice", "why")]
+    assert found("waiting", 7200.0) == [("not_delivering", "warning", "why")]
+    assert found("unauthorised") == [("platform_unauthorised", "warning", "why")]
+    assert found("closed") == [("platform_closed", "warning", "why")]
+    assert found("live") == found("draining") == found("starting") == []
 
 
 def test_every_trouble_has_words_and_every_word_a_trouble() -> None:
