@@ -130,7 +130,9 @@ def main() -> None:
     rate, cpu = (statistics.median(values) for values in zip(*ours, strict=True))
     peak, peak_cpu = (statistics.median(values) for values in zip(*ceiling, strict=True))
     print(f"paho receive+ack  {peak:8.0f} msg/s  {peak_cpu * 1e6:6.1f} µs CPU")
-    print(f"gateway           {rate:8.0f} msg/s  {cpu * 1e6:6.1f} µs CPU   {rate / peak:.2f} of paho (≥ {CEILING_SHARE})")
+    print(
+        f"gateway           {rate:8.0f} msg/s  {cpu * 1e6:6.1f} µs CPU   {rate / peak:.2f} of paho (≥ {CEILING_SHARE})"
+    )
     print(json.dumps({"gateway_per_s": rate, "paho_per_s": peak, "share": rate / peak}))
 
 
