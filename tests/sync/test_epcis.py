@@ -196,6 +196,12 @@ def test_a_sale_names_items_by_epc_and_the_rest_of_a_line_by_gtin() -> None:
     assert item["eventID"] != back["eventID"]
 
 
+def test_a_negative_quantity_is_a_return_whatever_the_line_is_called() -> None:
+    """Tills that know no return lines take goods back so."""
+    (item,) = listed(sent(sale(line(1, gtin="4006381333931", quantity=Decimal(-2)))))
+    assert (item["disposition"], item["quantityList"][0]["quantity"]) == ("returned", 2.0)
+
+
 def test_nothing_about_a_person_is_exported() -> None:
     """Neither the operator nor the shopper of a sale."""
     text = msgspec.json.encode(epcis_document([sent(EVERYTHING[3])], ZONE, AT_S)).decode()
