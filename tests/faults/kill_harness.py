@@ -28,6 +28,7 @@ from typing import Literal
 import msgspec
 
 from bench.mqtt_link import embedded_lazy, mosquitto
+from devices.transports.broker import ACK_WAIT_S
 from gateway.errors import JournalError
 from gateway.event import STREAMS
 from gateway.journal.reader import JournalReader
@@ -52,7 +53,7 @@ ballast_mib = 0
 enabled = false
 """
 _LONGEST_S = 0.25  # how long a life may work before it is killed
-_QUIET_S = {"mosquitto": 2.5, "embedded": 6.0}  # nothing new comes: the latter repeats what is owed after 2 s
+_QUIET_S = {"mosquitto": 2.5, "embedded": ACK_WAIT_S + 3.0}  # nothing new comes; the latter waits before it repeats
 
 
 class Report(msgspec.Struct):
@@ -220,7 +221,7 @@ class Harness:
         lives.start(self.report.cheat)
         heads: dict[str, int] = {}
         quiet_s = time.monotonic()
-        until_s = quiet_s + 60
+        until_s = quiet_s + 90
         while time.monotonic() < until_s and time.monotonic() - quiet_s < _QUIET_S[self.report.broker]:
             time.sleep(0.1)
             with contextlib.suppress(JournalError), JournalReader(self.journal) as reader:

@@ -42,7 +42,7 @@ def test_kills_over_mosquitto_lose_and_repeat_nothing(tmp_path: Path, part: int)
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("part", [1, 2])
 def test_kills_over_the_embedded_broker_lose_and_repeat_nothing(tmp_path: Path, part: int) -> None:
-    """The same with our own broker, which repeats what is owed after two seconds and so out of order."""
+    """The same with our own broker, which repeats what is owed after some seconds and so out of order."""
     report = _run(tmp_path, "embedded", KILLS_EACH)
     assert report.clean, msgspec.json.format(msgspec.json.encode(report)).decode()
     assert report.messages > KILLS_EACH * 20

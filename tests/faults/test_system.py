@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,6 +17,8 @@ import msgspec
 import psutil
 import pytest
 
+from devices.transports.broker import ACK_WAIT_S, find_broker
+from gateway.errors import Unavailable
 from tests.faults.daemon import ROOT, Daemon, Mosquitto, mosquitto_program, plugged, say, until
 from tests.faults.evidence import Findings, Looks, examine
 from tests.faults.traffic import DEVICES, Ledger, message, probe
@@ -103,8 +106,10 @@ def test_sigterm_is_an_orderly_stop(tmp_path: Path, mosquitto: Mosquitto) -> Non
     with daemon:
         _subscribed(daemon, mosquitto.port)
         with _shop(mosquitto.port, tmp_path) as ledger:
-            for _ in range(3):
-                time.sleep(0.7)
+            for life in range(1, 4):
+                # Before that it has opened nothing, and the signal ends it as it would end any program.
+                assert until(lambda life=life: daemon.log().count("gateway=ready") >= life, 20) is not None  # type: ignore[misc]
+                time.sleep(random.uniform(0.0, 0.5))
                 code, took_s = daemon.stop()
                 assert code == 0, daemon.log()
                 assert took_s <= 5.0
@@ -276,7 +281,7 @@ def test_a_killed_embedded_broker_is_revived_and_loses_nothing(tmp_path: Path) -
                 broker.wait(5)
                 assert until(lambda: _broker_lives(daemon), 10) is not None, daemon.log()
             time.sleep(1.0)
-        _rest(daemon, 6.0)
+        _rest(daemon, ACK_WAIT_S + 3.0)
         assert daemon.stop()[0] == 0
     said = _compare(daemon, ledger, in_order=False, broker_forgets=True)
     assert said.reconnects >= 3
@@ -296,18 +301,13 @@ def test_kills_that_take_the_embedded_broker_along_lose_nothing(tmp_path: Path) 
                 daemon.start()
                 assert until(lambda: _broker_lives(daemon), 15) is not None, daemon.log()
             time.sleep(1.0)
-        _rest(daemon, 6.0)
+        _rest(daemon, ACK_WAIT_S + 3.0)
         assert daemon.stop()[0] == 0
     said = _compare(daemon, ledger, in_order=False, broker_forgets=True)
     assert said.reconnects >= 6
 
 
 def _embedded(tmp_path: Path) -> tuple[Daemon, int]:
-    import socket
-
-    from devices.transports.broker import find_broker
-    from gateway.errors import Unavailable
-
     try:
         find_broker()
     except Unavailable as error:
