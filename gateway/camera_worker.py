@@ -38,7 +38,6 @@ from vision.model import (
     ZoneArea,
     ZoneInterval,
 )
-from vision.person_size import calibrated
 from vision.pipeline import Scene, default_anchor
 
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -80,7 +79,6 @@ class CameraOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     masks: tuple[Annotated[tuple[Point, ...], Meta(min_length=3)], ...] = ()  # where nobody is ever detected
     heat_rows: Annotated[int, Meta(ge=0, le=64)] = 0
     heat_columns: Annotated[int, Meta(ge=0, le=64)] = 0
-    person_px: tuple[tuple[float, float], tuple[float, float]] | None = None  # head and foot of one person, two clicks
     loop: bool = False  # a file starts again at its end
     stall_s: Annotated[float, Meta(gt=0)] = 5.0
     memory_mib: Annotated[int, Meta(ge=100)] = 800
@@ -268,7 +266,6 @@ def _plan(camera: CameraSettings, where: str, file: str) -> CameraPlan:
         scene=scene,
         detector=options.detector,
         model=Path(options.model).expanduser() if options.model else None,
-        person_size=calibrated(*options.person_px) if options.person_px else None,
         fps=options.fps,
         interval_s=options.interval_s,
         loop=options.loop,
