@@ -207,14 +207,14 @@ def say(port: int, *messages: tuple[str, bytes], retain: bool = False, name: str
     """Publish with QoS 1 and wait for the broker's acknowledgements."""
     with connect(port, name) as line:
         line.settimeout(30)
-        for number, (topic, payload) in enumerate(messages, 1):
-            raw = packet(topic, payload, number)
-            line.sendall(bytes([raw[0] | retain]) + raw[1:])
-            answer = b""
-            while len(answer) < 4:
-                data = line.recv(4 - len(answer))
+        for first in range(0, len(messages), 50):
+            raws = [packet(topic, payload, 1 + at) for at, (topic, payload) in enumerate(messages[first : first + 50])]
+            line.sendall(b"".join(bytes([raw[0] | retain]) + raw[1:] for raw in raws))
+            answers = b""
+            while len(answers) < 4 * len(raws):
+                data = line.recv(4096)
                 assert data, "the broker hung up"
-                answer += data
+                answers += data
         line.sendall(b"\xe0\x00")
 
 
