@@ -33,7 +33,7 @@ from gateway.journal.schema import BACKUP_MARK, StreamEpoch, connect_writer, fil
 
 T = TypeVar("T")
 
-DEDUPE_WINDOW = 65_536  # facts remembered; a broker redelivers at most its in-flight window, a thousand or so
+DEDUPE_WINDOW = 32_768  # above any in-flight window, below the 65,535 packet ids that a broker cycles through
 _DEDUPE_RELOAD = 16_384  # rows a stream looked through at the start to remember them again
 # A full batch means that the processor, not the disk, holds things up. While the disk takes a row faster than it could
 # be packed, and there is room, such a batch is stored unpacked.
