@@ -249,7 +249,9 @@ def _read_request(line: socket.socket) -> bytes:
 
 
 def says(data: bytes) -> Callable[[socket.socket, bytes], None]:
-    """A script that sends these bytes and closes."""
+    """A script that sends these bytes and closes, and says so: else the next request may meet the closing line."""
+    if data.startswith(b"HTTP/1.1 "):
+        data = data.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
     return lambda line, _request: line.sendall(data)
 
 
