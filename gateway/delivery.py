@@ -28,6 +28,7 @@ from gateway.journal.commit_loop import CommitLoop
 from gateway.journal.disk import sync_directory
 from gateway.journal.quarantine import PayloadSeal
 from gateway.journal.reader import JournalReader
+from gateway.platform_commands import handlers
 from gateway.runtime.worker import Factory, Worker
 from sync.alarms import EventAlarms, committing, offering
 from sync.assembly import PATIENCE_S, Link, platform_options
@@ -84,7 +85,7 @@ def workers(gateway: Gateway, way: Link) -> dict[str, Factory]:
     made["heartbeat-post"] = way.heartbeat(lambda: _beat(gateway))
     if gateway.settings.platform.commands:
         place = gateway.directory / "commands.json"
-        made["commands"] = _once_open(gateway, way.commands(place, {}, committing(gateway.inlet)))
+        made["commands"] = _once_open(gateway, way.commands(place, handlers(gateway), committing(gateway.inlet)))
     identity = Identity(gateway.directory.absolute() / "keys")
     if Path(gateway.settings.platform.cert_file).absolute() == identity.certificate:  # got by `storefront enrol`
         made["certificate"] = way.renewal(identity)

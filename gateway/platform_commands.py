@@ -1,0 +1,19 @@
+"""What the platform may tell this gateway to do: one table, a line a kind of command.
+
+Composition only. A handler is `(Command) -> Mapping` and lives in a module of its own; it is called again with the same
+id after a crash and must then change nothing more (`sync.commands.Handler`). `journal.replay` is not here: the link to
+the platform carries it out itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gateway.delivery import Gateway
+    from sync.commands import Handler
+
+
+def handlers(gateway: Gateway) -> dict[str, Handler]:
+    """The handler of every kind of command, as docs/sync.md names them."""
+    return {}
