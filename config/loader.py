@@ -199,6 +199,7 @@ def _problems(settings: Settings) -> Iterator[tuple[str, str, str]]:
     secrets = {
         "broker.password": settings.broker.password,
         "platform.token": settings.platform.token,
+        "platform.log.password": settings.platform.log.password,
         **{f"cameras[{index}].password": camera.password for index, camera in enumerate(settings.cameras)},
         **{f"feed.consumers[{index}].token": it.token for index, it in enumerate(settings.feed.consumers)},
     }
@@ -212,6 +213,8 @@ def _problems(settings: Settings) -> Iterator[tuple[str, str, str]]:
     missing = {"none": "", "mtls": "cert_file"}.get(platform.auth, "token")
     if platform.url and missing and not getattr(platform, missing):
         yield f"platform.{missing}", "missing", f'auth = "{platform.auth}" needs it; auth = "none" suits a demo only'
+    if platform.log.kind and not platform.log.servers:
+        yield "platform.log.servers", "missing", "name some of the log's servers"
     if feed.enabled and feed.host not in ("127.0.0.1", "::1", "localhost") and not feed.cert_file:
         yield "feed.cert_file", "missing", "events leave this machine encrypted only: give cert_file and key_file"
 

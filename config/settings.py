@@ -120,6 +120,23 @@ class CameraSettings(Section, frozen=True, kw_only=True):
     options: dict[str, Any] = {}  # detector, lines, zones: see `docs/cameras.md`
 
 
+class EventLogSettings(Section, frozen=True, kw_only=True):
+    """`[platform.log]`: a distributed log that takes the events instead of the platform's HTTP push.
+
+    Commands, heartbeats and certificates still go to `platform.url`, where there is one.
+    """
+
+    kind: Literal["", "nats", "kafka"] = ""  # each is an extra of that name
+    servers: tuple[str, ...] = ()  # nats://host:4222 or tls://host:4222; for Kafka host:9092
+    name: str = ""  # the JetStream stream or the Kafka topic; empty: EVENTS, storefront.events
+    username: str = ""  # kafka: SCRAM-SHA-512
+    password: str = ""  # a reference
+    credentials_file: str = ""  # nats: a .creds file
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+
+
 class PlatformSettings(Section, frozen=True, kw_only=True):
     """`[platform]`: where events go."""
 
@@ -138,6 +155,12 @@ class PlatformSettings(Section, frozen=True, kw_only=True):
     interval_s: Positive = 2.0  # how often each stream is sent; bounds an event's age
     boot_delay_s: NotNegative = 60.0  # a start waits for a random part of this
     commands: bool = True  # ask the platform for commands
+    log: EventLogSettings = EventLogSettings()
+
+    @property
+    def configured(self) -> bool:
+        """Whether events leave this gateway by push."""
+        return bool(self.url or self.log.kind)
 
 
 class ConsumerSettings(Section, frozen=True, kw_only=True):

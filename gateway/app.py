@@ -198,7 +198,7 @@ class Gateway:
         add("housekeeping", lambda: Housekeeping(self, self.chores), patience_s=60.0, stage=WITNESSES)
         add("calendar", lambda: Calendar(self.chores.plan, self.clock), patience_s=60.0, stage=WITNESSES)
         add("projector", self._projector, patience_s=60.0, stage=WITNESSES)
-        if self.settings.platform.url:
+        if self.settings.platform.configured:
             self._add_delivery()
         if self.settings.feed.enabled:
             add("feed", self._feed, patience_s=60.0, stage=DELIVERY)

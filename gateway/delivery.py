@@ -34,6 +34,7 @@ from sync.alarms import EventAlarms, committing, offering
 from sync.assembly import PATIENCE_S, Link, platform_options
 from sync.enrolment import Identity
 from sync.epcis import exporter
+from sync.event_log import event_log
 from sync.feed import Feed, FeedToken, token_digest
 from sync.feed_journal import JournalFeed, JournalOffsets
 from sync.feed_routes import FeedRoutes
@@ -76,12 +77,15 @@ def link(gateway: Gateway) -> Link:
         ca=Path(platform.ca_file) if platform.ca_file else None, journal=gateway.journal_path, writer=gateway.commits,
         origin=gateway.origin, clock=gateway.clock,
         alarms=EventAlarms(offering(gateway.inlet), gateway.origin, gateway.clock), seal=gateway.seal.seal,
+        log=event_log(platform.log, gateway.origin) if platform.log.kind else None,
     )  # fmt: skip
 
 
 def workers(gateway: Gateway, way: Link) -> dict[str, Factory]:
     """Everything that talks to the platform, by its name for the supervisor; each wants `PATIENCE_S`."""
     made = {name: _once_open(gateway, factory) for name, factory in way.factories().items()}
+    if not gateway.settings.platform.url:
+        return made
     made["heartbeat-post"] = way.heartbeat(lambda: _beat(gateway))
     if gateway.settings.platform.commands:
         place = gateway.directory / "commands.json"

@@ -27,6 +27,7 @@ from sync.ledger import JournalLedger, Submits
 from sync.pacing import BOOT_DELAY_S, Precedence
 from sync.ports import Alarms, Emit
 from sync.syncer import SyncCounters, Syncer, SyncOptions, SyncState
+from sync.uplink import Uplink
 
 PATIENCE_S = 150.0
 """How long one step may take before the supervisor may call the worker stuck: two exchanges and a journal's answer."""
@@ -87,11 +88,12 @@ class Link:
     def __init__(
         self, url: str, secret: Secret, options: PlatformOptions, *, ca: Path | None, journal: Path, writer: Submits,
         origin: Origin, clock: Clock, alarms: Alarms, seal: Callable[[bytes], bytes] = bytes,
+        log: Callable[[], Uplink] | None = None,
     ) -> None:  # fmt: skip
         """Check and build what outlives a worker; nothing is opened or connected.
 
         Args:
-            url: the platform's base address.
+            url: the platform's base address; "" where there is only a log.
             secret: reads the token of `[platform]` each time anew; see `PlatformOptions.auth`.
             options: see there.
             ca: PEM bundle used instead of the public one.
@@ -101,6 +103,7 @@ class Link:
             clock: time.
             alarms: where trouble is told.
             seal: encrypts what goes to quarantine.
+            log: makes a way into a distributed log that takes the events instead.
 
         Raises:
             ConfigError: the address must not be used, or a file or an option that the method needs is missing.
@@ -113,6 +116,7 @@ class Link:
         self._clock = clock
         self._alarms = alarms
         self._seal = seal
+        self._log = log
         self._precedence = Precedence(STREAMS)
         self._present: dict[Stream, Syncer] = {}
         self._client_options = ClientOptions(
@@ -120,8 +124,10 @@ class Link:
             certificate=Path(options.certificate) if options.certificate else None,
             key=Path(options.key) if options.key else None, proxy=options.proxy or None,
         )  # fmt: skip
-        self._client_options.check()
-        self._credentials = self._prove(secret)
+        self._credentials: Credentials | None = None
+        if url or log is None:
+            self._client_options.check()
+            self._credentials = self._prove(secret)
 
     def factories(self) -> dict[str, Factory]:
         """A worker for each stream, by its name for the supervisor; each wants `PATIENCE_S`."""
@@ -187,7 +193,7 @@ class Link:
         def make() -> Syncer:
             options = self._options
             ledger = self._ledger()
-            uplink = HttpUplink(HttpClient(self._client_options, self._credentials), self._clock, options.coding)
+            uplink = self._uplink()
             syncer = Syncer(
                 stream, ledger, uplink, self._clock, _dice(), gateway=self._origin.gateway, alarms=self._alarms,
                 precedence=self._precedence, counters=self.counters[stream],
@@ -201,6 +207,11 @@ class Link:
             return syncer
 
         return make
+
+    def _uplink(self) -> Uplink:
+        if self._log is not None:
+            return self._log()
+        return HttpUplink(HttpClient(self._client_options, self._credentials), self._clock, self._options.coding)
 
     def _ledger(self) -> JournalLedger:
         return JournalLedger(self._journal, self._writer, self._origin.gateway, self._clock, self._seal)

@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import TimeoutError as FutureTimeout
+from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -25,6 +28,7 @@ from sync.uplink import Batch, BatchResult, EpochReason, Lane
 
 T = TypeVar("T")
 
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _WRONG_LAST = 10071
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _ID = "Nats-Msg-Id"
@@ -35,7 +39,7 @@ _NOT_A_TOKEN = re.compile(r"[^A-Za-z0-9_-]")
 class NatsOptions(msgspec.Struct, frozen=True, kw_only=True):
     """`servers`: nats:// or tls:// addresses. `log`: the JetStream stream; made for `ev.>` when it is not there.
 
-    `credentials`: path of a .creds file. `timeout_s`: of one acknowledgement.
+    `credentials`: path of a .creds file. `ca`, `certificate`, `key`: PEM files. `timeout_s`: of one acknowledgement.
     """
 
     servers: tuple[str, ...]
@@ -43,7 +47,49 @@ class NatsOptions(msgspec.Struct, frozen=True, kw_only=True):
     store: str
     log: str = "EVENTS"
     credentials: str = ""
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
     timeout_s: float = 5.0
+
+    def check(self) -> None:
+        """Refuse what must not be used.
+
+        Raises:
+            ConfigError: no server, an address of another kind, or an open connection to another machine.
+        """
+        if not self.servers:
+            raise ConfigError("configure sync", "nats servers", "there is none", "e.g. tls://nats.example:4222")
+        for server in self.servers:
+            parts = urlsplit(server)
+            if parts.scheme not in ("nats", "tls") or not parts.hostname or parts.username or parts.password:
+                raise ConfigError(
+                    "configure sync", "nats servers", "not an address like tls://host:4222",
+                    "without a user and password: those go into a .creds file",
+                )  # fmt: skip
+            if parts.scheme == "nats" and parts.hostname not in _LOOPBACK:
+                raise ConfigError("configure sync", server, "an open connection to another machine", "use tls://")
+        for path in (self.credentials, self.ca, self.certificate, self.key):
+            if path and not Path(path).is_file():
+                raise ConfigError("configure sync", path, "there is no such file")
+        if self.certificate:
+            self.tls()
+
+    def tls(self) -> ssl.SSLContext | None:
+        """The TLS context; None where no server is asked for with TLS.
+
+        Raises:
+            ConfigError: a PEM file cannot be used.
+        """
+        if not any(server.startswith("tls:") for server in self.servers):
+            return None
+        try:
+            context = ssl.create_default_context(cafile=self.ca or None)
+            if self.certificate:
+                context.load_cert_chain(self.certificate, self.key or None)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError("configure sync", "nats certificates", str(error)[:200], "PEM files are needed") from error
+        return context
 
 
 class NatsUplink:
@@ -53,7 +99,7 @@ class NatsUplink:
         """Store.
 
         Raises:
-            ConfigError: the extra is not installed.
+            ConfigError: the extra is not installed, or the options cannot be used.
         """
         try:
             import nats  # noqa: F401 - only to say so at the start
@@ -61,6 +107,7 @@ class NatsUplink:
             raise ConfigError(
                 "configure sync", "nats", "nats-py is not installed", "pip install storefront-gateway[nats]"
             ) from error
+        options.check()
         self._options = options
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -134,7 +181,7 @@ class NatsUplink:
 
             self._connection = await nats.connect(
                 servers=list(options.servers), connect_timeout=max(1, int(options.timeout_s)), allow_reconnect=False,
-                user_credentials=options.credentials or None, error_cb=quiet, name="storefront-gateway",
+                user_credentials=options.credentials or None, tls=options.tls(), error_cb=quiet, name="storefront-gateway",
             )  # fmt: skip
             self._jetstream = self._connection.jetstream(timeout=options.timeout_s)
             try:

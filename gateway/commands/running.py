@@ -29,7 +29,7 @@ def check_config(config: Path | None, *, as_json: bool) -> int:
     settings = load(config)
     plans = plan(settings, str(config))
     cameras = plan_cameras(settings, str(config))
-    if settings.platform.url:
+    if settings.platform.configured:
         from gateway.delivery import link  # HTTP libraries, only where there is a platform
 
         link(Gateway(settings, config))

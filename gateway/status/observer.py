@@ -238,7 +238,7 @@ class Observer:
         return Identity(
             tenant=origin.tenant, store=origin.store, gateway=origin.gateway, version=self._version,
             time_zone=settings.gateway.time_zone, language=settings.gateway.language,
-            platform=bool(settings.platform.url), page_open=settings.page.host not in LOOPBACK,
+            platform=settings.platform.configured, page_open=settings.page.host not in LOOPBACK,
         )  # fmt: skip
 
     def _planned(self) -> tuple[PlannedDevice, ...]:

@@ -170,7 +170,7 @@ def _measures(scene: Scene, facts: JournalStats) -> list[Finding]:
     quota_bytes = scene.settings.storage.max_mib * MIB
     share = (facts.database_bytes - facts.free_bytes) / quota_bytes
     waiting = sum(state.pending for state in facts.states)
-    platform = bool(scene.settings.platform.url)
+    platform = scene.settings.platform.configured
     refused = [stream for stream, above in REFUSE_ABOVE.items() if share > above]
     if refused:
         found.append(
