@@ -88,7 +88,9 @@ class NatsOptions(msgspec.Struct, frozen=True, kw_only=True):
             if self.certificate:
                 context.load_cert_chain(self.certificate, self.key or None)
         except (OSError, ssl.SSLError) as error:
-            raise ConfigError("configure sync", "nats certificates", str(error)[:200], "PEM files are needed") from error
+            raise ConfigError(
+                "configure sync", "nats certificates", str(error)[:200], "PEM files are needed"
+            ) from error
         return context
 
 
@@ -181,7 +183,8 @@ class NatsUplink:
 
             self._connection = await nats.connect(
                 servers=list(options.servers), connect_timeout=max(1, int(options.timeout_s)), allow_reconnect=False,
-                user_credentials=options.credentials or None, tls=options.tls(), error_cb=quiet, name="storefront-gateway",
+                user_credentials=options.credentials or None, tls=options.tls(), error_cb=quiet,
+                name="storefront-gateway",
             )  # fmt: skip
             self._jetstream = self._connection.jetstream(timeout=options.timeout_s)
             try:

@@ -100,6 +100,8 @@ def _external(scene: Scene, topics: tuple[str, ...]) -> MqttSettings | Finding:
 def platform(scene: Scene) -> list[Finding]:
     """The platform's address answers, with TLS where it has it. Nothing is said to it."""
     url = scene.settings.platform.url
+    if not url and (log := scene.settings.platform.log).kind:
+        return [fine("platform", f"events go into {log.kind}: {', '.join(log.servers)}")]
     if not url:
         return [note("platform", 0, "No platform is configured: events wait in the journal.", "platform.url")]
     try:
