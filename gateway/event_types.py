@@ -134,6 +134,7 @@ class Sale(EventData, frozen=True, kw_only=True, omit_defaults=True):
     tenders: tuple[Tender, ...] = ()
     coupons: tuple[str, ...] = ()
     loyalty: Shopper | None = None
+    payer: Shopper | None = None  # token of the means of payment, where the till knows one and a consent covers it
     totals: Totals
     tap: Literal["json", "mqtt", "poslog", "escpos", "display"]
     confidence: float
@@ -216,6 +217,16 @@ class ConsentGranted(_Consent, frozen=True, kw_only=True, omit_defaults=True):
 @event("transactions", "consent.withdrawn")
 class ConsentWithdrawn(_Consent, frozen=True, kw_only=True, omit_defaults=True):
     """A person took an agreement back."""
+
+
+@event("transactions", "member.linked")
+class MemberLinked(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    """A person proved in one authenticated act that two identifiers are theirs; `replaced` is no longer."""
+
+    act: Literal["registration", "login", "phone_change", "card_change"]
+    shopper: Shopper  # who acted: the member, or what was signed in with
+    linked: Shopper
+    replaced: Shopper | None = None
 
 
 @event("transactions", "feedback.given")

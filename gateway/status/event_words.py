@@ -141,6 +141,7 @@ _RULES: dict[str, Callable[[dict[str, Any]], Told]] = {
     "points.spent": _says("points"),
     "consent.granted": _says("consent"),
     "consent.withdrawn": _says("consent"),
+    "member.linked": _says("member"),
     "feedback.given": _says("feedback", score="score"),
     "interaction.scanned": _says("interaction"),
     "alarm.raised": _says("alarm_raised", what="what"),

@@ -33,7 +33,9 @@ LIVE_EVERY_S = 0.4
 _STILL_THERE_S = 15.0
 _EVENTS = 100
 _EVENTS_MOST = 500
-_PERSONAL = frozenset({"shopper", "loyalty", "operator", "day_key", "text", "consentref"})
+_PERSONAL = frozenset(
+    {"shopper", "loyalty", "payer", "linked", "replaced", "operator", "day_key", "text", "consentref"}
+)
 
 _encode = msgspec.json.Encoder(decimal_format="string").encode
 

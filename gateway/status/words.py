@@ -171,6 +171,7 @@ EVENTS: dict[str, str] = {
     "coupon": _("Coupon %(step)s"),
     "points": _("Loyalty points booked"),
     "consent": _("Consent recorded"),
+    "member": _("Membership recorded"),
     "feedback": _("Feedback: %(score)s"),
     "interaction": _("Member or campaign code scanned"),
     "alarm_raised": _("Alarm: %(what)s"),
