@@ -85,6 +85,7 @@ class Inlet:
         self._size = 0
         self._notify_at = _NEVER  # the taker sleeps until so many events wait; a wake-up for each would cost the GIL
         self._woken = False
+        self._hurried = False
 
     def lane(self, source: str, policy: Policy = "wait", capacity: int | None = None) -> None:
         """Open (or re-configure) a source's lane; a source without one gets the default at its first offer."""
@@ -145,18 +146,23 @@ class Inlet:
             while not self._ready(streams):
                 left_s = deadline_s - time.monotonic()
                 if left_s <= 0 or self._woken:
-                    self._woken = False
+                    self._woken = self._hurried = False
                     return []
                 self._sleep(1 if len(streams) == len(STREAMS) else self._size + 1, left_s)
             end_s = time.monotonic() + window_s
-            while self._size < limit and (left_s := end_s - time.monotonic()) > 0:
+            while self._size < limit and not self._hurried and (left_s := end_s - time.monotonic()) > 0:
                 self._sleep(limit, left_s)
+            self._hurried = False
             return self._collect(limit, streams)
 
-    def wake(self) -> None:
-        """Let a waiting `take` return early (used to run a transaction that is not an event)."""
+    def wake(self, *, hurry: bool = False) -> None:
+        """Let a waiting `take` return early (used to run a transaction that is not an event).
+
+        `hurry`: also when it is collecting; what it has then is its answer.
+        """
         with self._lock:
             self._woken = True
+            self._hurried = self._hurried or hurry
             self._filled.notify_all()
 
     @property

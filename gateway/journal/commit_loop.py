@@ -1,8 +1,9 @@
 """The worker that turns waiting items into durable events: one commit a window, then every waiting receipt.
 
 It is the only thread that uses the `JournalWriter`. Others that must write (cursors, projections, retention) hand it a
-transaction with `submit`. When the disk or the quota is full it keeps what it took, refuses the less important streams
-at the inlet, and tries again: nothing taken is ever dropped here. Knows no device and no network.
+transaction with `submit`, or with events of its own with `record`. When the disk or the quota is full it keeps what it
+took, refuses the less important streams at the inlet, and tries again: nothing taken is ever dropped here. Knows no
+device and no network.
 """
 
 from __future__ import annotations
@@ -12,14 +13,15 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
 
 from gateway.errors import JournalError, JournalFull
-from gateway.event import STREAMS, Stream
+from gateway.event import STREAMS, Draft, Stream
 from gateway.intake.inlet import Inlet, Item
 from gateway.journal.salvage import SalvageReport, open_or_salvage
 from gateway.journal.writer import JournalWriter
@@ -56,7 +58,7 @@ class CommitLoop:
         self._inlet = inlet
         self._window_s = window_s
         self._batch = batch
-        self._jobs: deque[tuple[Callable[[sqlite3.Connection], Any], Future[Any]]] = deque()
+        self._jobs: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self.salvaged: SalvageReport | None = None  # set when the journal was found damaged at the start
         self._held: list[Item] = []
         self._full = False
@@ -109,14 +111,36 @@ class CommitLoop:
 
         The future gives what `work` returned or raised. `work` must be short: events wait meanwhile.
         """
+        return self._hand_in(partial(self._writer.transact, work), hurry=False)
+
+    def record(self, work: Callable[[sqlite3.Connection], tuple[T, Sequence[Draft]]]) -> Future[T]:
+        """Like `submit`, with events that `work` returns beside its result written in the same transaction.
+
+        Somebody waits for it, a shopper at a till: the commit window that is being filled is closed at once. The future
+        gives its result when all of it is durable.
+        """
+        return self._hand_in(partial(self._record, work), hurry=True)
+
+    def _hand_in(self, job: Callable[[], T], *, hurry: bool) -> Future[T]:
         future: Future[T] = Future()
         with self._door:
             if not self._closed:
-                self._jobs.append((work, future))
-                self._inlet.wake()
+                self._jobs.append((job, future))
+                self._inlet.wake(hurry=hurry)
                 return future
         future.set_exception(self._stopping())
         return future
+
+    def _record(self, work: Callable[[sqlite3.Connection], tuple[T, Sequence[Draft]]]) -> T:
+        started_s = time.monotonic()
+        result, appended = self._writer.record(work)
+        if appended.written:
+            self.counters.commits += 1
+            self.counters.events += appended.written
+            self.counters.worst_commit_s = max(self.counters.worst_commit_s, time.monotonic() - started_s)
+            with self.committed:
+                self.committed.notify_all()
+        return result
 
     def _step_full(self, stop: threading.Event) -> None:
         """No room a moment ago: try what is held again, sales first, and let only sales in meanwhile."""
@@ -163,11 +187,11 @@ class CommitLoop:
 
     def _run_jobs(self) -> None:
         while self._jobs:
-            work, future = self._jobs.popleft()
+            job, future = self._jobs.popleft()
             if not future.set_running_or_notify_cancel():
                 continue
             try:
-                future.set_result(self._writer.transact(work))
+                future.set_result(job())
             except JournalFull as error:
                 future.set_exception(error)
             except JournalError as error:

@@ -73,6 +73,17 @@ class Appended(msgspec.Struct, frozen=True):
     duplicates: int
 
 
+class _Batch(msgspec.Struct, frozen=True):
+    """Drafts with their positions, ready to be written; nothing of the writer's own state has changed yet."""
+
+    rows: dict[Stream, list[tuple[int, int, int, bytes, bytes, int]]]
+    heads: dict[Stream, int]
+    remembered: dict[bytes, None]
+    recorded_ms: int
+    drafts: int
+    duplicates: int
+
+
 class JournalWriter:
     """Owner of the journal file for writing. `open` first, `close` last; between them one thread uses it."""
 
@@ -183,45 +194,34 @@ class JournalWriter:
             JournalFull: there is no room; nothing was written, and the call may be repeated.
             JournalError: nothing more may be acknowledged.
         """
-        now = self.clock.now()
-        recorded_ms, boot = int(now.wall_s * 1000), self._boot
-        rows: dict[Stream, list[tuple[int, int, int, bytes, bytes, int]]] = {}
-        heads = self._heads.copy()
-        fresh: dict[bytes, None] = {}
-        duplicates = 0
-        seen, sample = self._seen, self._sample.append
-        hurried = len(drafts) >= _FULL_BATCH and self._row_s < _FAST_ROW_S and self._roomy
-        pack = plain if hurried else self._packer.pack
-        for draft in drafts:
-            dedupe = draft.dedupe
-            if dedupe:
-                if not draft.fresh and (dedupe in seen or dedupe in fresh):
-                    duplicates += 1
-                    continue
-                fresh[dedupe] = None
-            stream = draft.stream
-            position = heads[stream] = heads[stream] + 1
-            packed = pack(body := draft.body)
-            if len(body) <= _SAMPLE_BYTES:
-                sample(body)
-            crc = row_crc(stream, position, boot, recorded_ms, dedupe, packed)
-            rows.setdefault(stream, []).append((position, boot, recorded_ms, dedupe, packed, crc))
-        if rows or poison:
+        batch = self._numbered(drafts)
+        if batch.rows or poison:
             started_s = time.monotonic()
-            self._commit(rows, poison, recorded_ms)
+            with self._mapped("append to journal"), self._transaction() as connection:
+                self._insert(connection, batch, poison)
             if len(drafts) >= _FULL_BATCH:
                 self._row_s += ((time.monotonic() - started_s) / len(drafts) - self._row_s) / 8
-            self._heads = heads
-            seen.update(fresh)
-            while len(seen) > DEDUPE_WINDOW:
-                seen.popitem(last=False)
-            self._taken += len(drafts)
-            if self._taken >= self._learn_at:
-                self._learn_at = next((at for at in _LEARN_AT if at > self._taken), self._taken + _LEARN_EVERY)
-                with contextlib.suppress(JournalFull):  # a dictionary can wait for room
-                    self._learn()
-        self.duplicates += duplicates
-        return Appended(len(drafts) - duplicates, duplicates)
+        return self._settled(batch)
+
+    def record(self, work: Callable[[sqlite3.Connection], tuple[T, Sequence[Draft]]]) -> tuple[T, Appended]:
+        """Run `work` and write the events that it returns, all in one durable transaction.
+
+        For whoever keeps tables of its own that must never disagree with what was told: a coupon's use and its event.
+        Whatever `work` raises rolls everything back and is raised here. The events get their positions after `work`,
+        following `head_of` the connection.
+
+        Returns:
+            What `work` returned beside its events, and what became of these.
+
+        Raises:
+            JournalFull: there is no room; nothing was written, and the call may be repeated.
+            JournalError: nothing more may be acknowledged.
+        """
+        with self._mapped("write journal", theirs=True), self._transaction() as connection:
+            result, drafts = work(connection)
+            batch = self._numbered(drafts)
+            self._insert(connection, batch, ())
+        return result, self._settled(batch)
 
     def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` in one durable transaction on the writing connection and return what it returns.
@@ -272,31 +272,62 @@ class JournalWriter:
 
     # -- inside
 
-    def _commit(
-        self,
-        rows: dict[Stream, list[tuple[int, int, int, bytes, bytes, int]]],
-        poison: Sequence[Poison],
-        recorded_ms: int,
-    ) -> None:
-        with self._mapped("append to journal"), self._transaction() as connection:
-            for stream, batch in rows.items():
-                connection.executemany(_INSERT[stream], batch)
-            for bad in poison:
-                connection.execute(
-                    "INSERT INTO quarantine (at_ms, source, driver, topic, reason, payload) VALUES (?, ?, ?, ?, ?, ?)",
-                    (
-                        recorded_ms,
-                        bad.source,
-                        bad.driver,
-                        _storable(bad.topic),
-                        _storable(bad.reason[:_REASON_LIMIT]),
-                        self._seal(bad.payload),
-                    ),
-                )
-            if poison:
-                connection.execute(
-                    "DELETE FROM quarantine WHERE id <= (SELECT max(id) FROM quarantine) - ?", (cursor.QUARANTINE_KEPT,)
-                )
+    def _numbered(self, drafts: Sequence[Draft]) -> _Batch:
+        """Give drafts their positions; repeats get none."""
+        recorded_ms, boot = int(self.clock.now().wall_s * 1000), self._boot
+        rows: dict[Stream, list[tuple[int, int, int, bytes, bytes, int]]] = {}
+        heads = self._heads.copy()
+        fresh: dict[bytes, None] = {}
+        duplicates = 0
+        seen, sample = self._seen, self._sample.append
+        hurried = len(drafts) >= _FULL_BATCH and self._row_s < _FAST_ROW_S and self._roomy
+        pack = plain if hurried else self._packer.pack
+        for draft in drafts:
+            dedupe = draft.dedupe
+            if dedupe:
+                if not draft.fresh and (dedupe in seen or dedupe in fresh):
+                    duplicates += 1
+                    continue
+                fresh[dedupe] = None
+            stream = draft.stream
+            position = heads[stream] = heads[stream] + 1
+            packed = pack(body := draft.body)
+            if len(body) <= _SAMPLE_BYTES:
+                sample(body)
+            crc = row_crc(stream, position, boot, recorded_ms, dedupe, packed)
+            rows.setdefault(stream, []).append((position, boot, recorded_ms, dedupe, packed, crc))
+        return _Batch(rows, heads, fresh, recorded_ms, len(drafts), duplicates)
+
+    def _insert(self, connection: sqlite3.Connection, batch: _Batch, poison: Sequence[Poison]) -> None:
+        for stream, rows in batch.rows.items():
+            connection.executemany(_INSERT[stream], rows)
+        for bad in poison:
+            connection.execute(
+                "INSERT INTO quarantine (at_ms, source, driver, topic, reason, payload) VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    batch.recorded_ms, bad.source, bad.driver, _storable(bad.topic),
+                    _storable(bad.reason[:_REASON_LIMIT]), self._seal(bad.payload),
+                ),
+            )  # fmt: skip
+        if poison:
+            connection.execute(
+                "DELETE FROM quarantine WHERE id <= (SELECT max(id) FROM quarantine) - ?", (cursor.QUARANTINE_KEPT,)
+            )
+
+    def _settled(self, batch: _Batch) -> Appended:
+        """What holds once a batch is committed."""
+        if batch.rows:
+            self._heads = batch.heads
+            self._seen.update(batch.remembered)
+            while len(self._seen) > DEDUPE_WINDOW:
+                self._seen.popitem(last=False)
+            self._taken += batch.drafts
+            if self._taken >= self._learn_at:
+                self._learn_at = next((at for at in _LEARN_AT if at > self._taken), self._taken + _LEARN_EVERY)
+                with contextlib.suppress(JournalFull):  # a dictionary can wait for room
+                    self._learn()
+        self.duplicates += batch.duplicates
+        return Appended(batch.drafts - batch.duplicates, batch.duplicates)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
