@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from vision.components import components
+from vision.components import components, majority
 from vision.model import Image
 from vision.stabiliser import Stabiliser, shift_px, undone
 
@@ -171,7 +171,7 @@ class Background:
         least = 0.002 * mask.size
         if np.count_nonzero(still) < least:
             return ghosts
-        closed = cv2.morphologyEx(cv2.medianBlur(mask, 5), cv2.MORPH_CLOSE, self._kernel)
+        closed = cv2.morphologyEx(majority(mask), cv2.MORPH_CLOSE, self._kernel)
         here, learned = _edges(_grey(image)), _edges(self._grey)
         for part in components(np.asarray(closed, dtype=np.uint8)):
             if part.area < least:
@@ -228,7 +228,7 @@ class Background:
         solid = cv2.bitwise_and(mask[part], cv2.bitwise_not(shadow))
         # Plain clothes darken the wall as a shadow would, but they hang between a head and feet.
         tall = max(5, round(0.6 * (self.person_height_px or 0.15 * mask.shape[0])))
-        solid = cv2.medianBlur(solid, 5)
+        solid = majority(np.asarray(solid, dtype=np.uint8))
         hung = cv2.morphologyEx(solid, cv2.MORPH_CLOSE, np.ones((tall, 1), np.uint8))
         kept[part] = cv2.bitwise_and(mask[part], cv2.bitwise_or(hung, solid))
         return kept

@@ -28,6 +28,14 @@ class Component:
         return mask
 
 
+def majority(mask: Image) -> Image:
+    """What most of each pixel's 5 × 5 neighbours are, (H, W) uint8, 0 or 255: the median of a binary mask, at a
+    quarter of its price.
+    """
+    share = cv2.boxFilter(mask, -1, (5, 5), borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(cv2.threshold(share, 127, 255, cv2.THRESH_BINARY)[1], dtype=np.uint8)
+
+
 def components(mask: Image) -> list[Component]:
     """All 8-connected parts of `mask` ((H, W) uint8), in no order."""
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)

@@ -13,7 +13,7 @@ import numpy as np
 
 from vision.background import Background, BackgroundOptions
 from vision.blobs import persons_in
-from vision.components import components
+from vision.components import components, majority
 from vision.model import Box, Detection, Frame, Image
 from vision.person_size import BlobSample, PersonSize, guessed, learned
 
@@ -133,5 +133,6 @@ def _smoothed(image: Image) -> Image:
 
 def _cleaned(mask: Image) -> Image:
     """Specks gone, holes closed."""
-    mask = np.asarray(cv2.medianBlur(mask, 5))
-    return np.asarray(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))))
+    return np.asarray(
+        cv2.morphologyEx(majority(mask), cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5)))
+    )
