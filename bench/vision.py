@@ -32,8 +32,9 @@ from vision.count import CountOptions, count
 from vision.counting_line import CountingLine
 from vision.detector_motion import MotionDetector
 from vision.detector_person import PersonDetector
-from vision.model import Box, Crossing, Detection, Frame, Line
-from vision.pipeline import Pipeline, Scene
+from vision.frame import Frame
+from vision.model import Box, Crossing, Detection, Line, Scene
+from vision.pipeline import Pipeline
 from vision.synthetic import SyntheticScene
 from vision.synthetic_camera import Doorway
 from vision.synthetic_suite import empty_scene, suite
@@ -369,7 +370,7 @@ def kills(times: int = 50) -> None:
     scene = Scene((Line("door", *doorway.line, "centre"),))
     crossings: list[Crossing] = []
     chosen = CameraSettings(name="cam", source="synthetic:top:3", scene=scene, interval_s=10.0, warm_up_s=3.0)
-    camera = Camera(chosen, lambda _: None, on_crossing=crossings.append)
+    camera = Camera(chosen, lambda _: None, on_slice=lambda part: crossings.extend(part.crossings))
     camera.open()
     stop = threading.Event()
     rng = random.Random(1)

@@ -44,7 +44,7 @@ from gateway.runtime.worker import Factory, Worker
 from gateway.shopper.day_keys import DayKeys
 
 if TYPE_CHECKING:
-    from gateway.camera_worker import CameraPlan
+    from gateway.camera_plan import CameraPlan
     from sync.assembly import Link
     from sync.syncer import SyncState
 
@@ -78,7 +78,7 @@ class Gateway:
         self.plans = plan(settings, str(file or "configuration"))
         self.cameras: list[CameraPlan] = []
         if any(camera.enabled for camera in settings.cameras):
-            from gateway.camera_worker import plan_cameras  # OpenCV, where there is a camera
+            from gateway.camera_plan import plan_cameras
 
             self.cameras = plan_cameras(settings, str(file or "configuration"))
 
@@ -146,7 +146,7 @@ class Gateway:
         fresh = load(self._file)
         plans = plan(fresh, str(self._file))
         if fresh.cameras != self.settings.cameras and any(camera.enabled for camera in fresh.cameras):
-            from gateway.camera_worker import plan_cameras  # OpenCV, where there is a camera
+            from gateway.camera_plan import plan_cameras
 
             plan_cameras(fresh, str(self._file))  # a mistake is told now and not at the restart
         said = [
@@ -269,9 +269,9 @@ class Gateway:
         )  # fmt: skip
 
     def _camera(self, camera: CameraPlan) -> Worker:
-        from gateway.camera_worker import CameraWorker  # OpenCV is loaded only where there is a camera
+        from gateway.camera_worker import CameraWorker  # loaded only where there is a camera
 
-        return CameraWorker(camera, self.origin, self.inlet, self.board, self.clock)
+        return CameraWorker(camera, self.origin, self.inlet, self.board, self.clock, self.journal_path)
 
     def _projector(self) -> Worker:
         zone = self.settings.gateway.time_zone

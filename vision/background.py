@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision.components import components, majority
-from vision.model import Image
+from vision.frame import Image
 from vision.stabiliser import Stabiliser, shift_px, undone
 
 Floats = NDArray[np.float32]

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision.components import Component, components
-from vision.model import Box, Detection, Image
+from vision.frame import Image
+from vision.model import Box, Detection
 from vision.person_size import PersonSize
 
 Floats = NDArray[np.float32]

@@ -23,11 +23,21 @@ import psutil
 
 from gateway.errors import Unavailable
 from gateway.runtime.backoff import Backoff, RestartBudget
-from vision.camera_child import EXIT_CONFIG, EXIT_STALLED, run
-from vision.camera_settings import Ask, CameraSettings, Message, Report, Secret, Snapshot
+from vision.camera_process import run
+from vision.camera_settings import (
+    EXIT_CONFIG,
+    EXIT_STALLED,
+    Ask,
+    CameraSettings,
+    Message,
+    Report,
+    Secret,
+    Snapshot,
+)
 from vision.footfall import Footfall
 from vision.model import Crossing, Measurement, Slice
 from vision.person_size import PersonSize
+from vision.staff import StaffSighting, StaffWatch
 
 POLL_S = 0.2
 START_S = 30.0
@@ -59,10 +69,19 @@ class CameraState(msgspec.Struct, frozen=True):
     lost_late: int
 
 
+class LineCount(msgspec.Struct, frozen=True):
+    """One line so far, since the gateway began to look at this camera: the live numbers of a calibration."""
+
+    line: str
+    in_count: int
+    out_count: int
+
+
 class Camera:
     """Keeps one camera's process alive and folds its slices. `open`, then `step` again and again, then `close`.
 
-    All calls on one thread, except `state`, `recent_crossings` and `ask_snapshot`, which any thread may call.
+    All calls on one thread, except `state`, `totals`, `recent_crossings`, `sighted` and `ask_snapshot`: those are for
+    any thread.
     """
 
     def __init__(
@@ -70,15 +89,15 @@ class Camera:
         settings: CameraSettings,
         emit: Callable[[Measurement], None],
         secret: Secret | None = None,
-        on_crossing: Callable[[Crossing], None] | None = None,
+        on_slice: Callable[[Slice], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         rng: Random | None = None,
     ) -> None:
-        """`emit` is called with each interval, from `step`; `on_crossing` with each crossing as it becomes certain."""
+        """`emit` is called with each interval, from `step`; `on_slice` with what was seen, about once a second."""
         self.settings = settings
         self._emit = emit
         self._secret = secret or Secret()
-        self._on_crossing = on_crossing
+        self._on_slice = on_slice
         self._clock = clock
         self._rng = rng or Random()  # noqa: S311 — jitter
         self._backoff = Backoff(0.5, 20.0)
@@ -101,6 +120,8 @@ class Camera:
         self._spent = False
         self._lock = threading.Lock()
         self._recent: deque[Crossing] = deque(maxlen=MOST_RECENT)
+        self._staff = StaffWatch()
+        self._sighted: deque[StaffSighting] = deque(maxlen=MOST_RECENT)  # from other threads
         self._wanted = threading.Event()
         self._picture: Snapshot | None = None
         self._pictured = threading.Event()
@@ -122,11 +143,23 @@ class Camera:
         else:
             self._listen()
             self._watch(self._clock())
+        while self._sighted:
+            self._staff.sighted(self._sighted.popleft())
+        for crossing in self._staff.claimed(self._progress_s):
+            self._footfall.retract(crossing)
         for measurement in self._footfall.close(self._progress_s, self._clock()):
             self._emit(measurement)
 
+    def align(self, origin_s: float) -> None:
+        """From now on intervals start at `origin_s` + n · interval of monotonic time; the one under way ends now."""
+        self.settings = msgspec.structs.replace(self.settings, origin_s=origin_s)
+        self._footfall.align(origin_s, self._clock())
+        if self._pipe is not None:
+            with contextlib.suppress(OSError):  # a process that has died gets it with its settings
+                self._pipe.send_bytes(msgspec.json.encode(Ask("align", origin_s)))
+
     def close(self) -> None:
-        """Stop the process, in order where it listens and by force where not, and report what is complete."""
+        """Stop the process, in order where it listens and by force where not, and report all that was counted."""
         if self._pipe is not None and self._process is not None:
             with contextlib.suppress(OSError):
                 self._pipe.send_bytes(msgspec.json.encode(Ask("stop")))
@@ -135,7 +168,7 @@ class Camera:
                 if not self._listen():
                     break
         self._end()
-        for measurement in self._footfall.close(self._progress_s, self._clock()):
+        for measurement in self._footfall.close(self._progress_s, self._clock(), everything=True):
             self._emit(measurement)
 
     # -- for others ---------------------------------------------------------------------------------------------
@@ -165,6 +198,14 @@ class Camera:
         restarts = max(0, self._generation - 1)
         lost_late = self._footfall.lost_late
         return CameraState(self.settings.name, state, age_s, restarts, reason, shed, lost_late)
+
+    def totals(self) -> list[LineCount]:
+        """What each line has counted since this object began; staff who were taken back are not in it. Any thread."""
+        return [LineCount(line, arrived, left) for line, (arrived, left) in self._footfall.totals().items()]
+
+    def sighted(self, sighting: StaffSighting) -> None:
+        """A badge of staff was read at a line: one crossing near that moment is not counted. Any thread."""
+        self._sighted.append(sighting)
 
     def recent_crossings(self, since_s: float) -> list[Crossing]:
         """Crossings from `since_s` (monotonic) on, for the acceptance test. Any thread."""
@@ -224,11 +265,11 @@ class Camera:
             self._slice_s = self._heard_s
             self._progress_s = max(self._progress_s, message.end_s)
             self._footfall.add(message, self._generation)
+            self._staff.crossed(message.crossings)
             with self._lock:
                 self._recent.extend(message.crossings)
-            if self._on_crossing is not None:
-                for crossing in message.crossings:
-                    self._on_crossing(crossing)
+            if self._on_slice is not None:
+                self._on_slice(message)
         elif isinstance(message, Report):
             self._report = message
             if message.person_size is not None:

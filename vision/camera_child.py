@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterable
 from multiprocessing.connection import Connection
 from random import Random
-from typing import Final
 from urllib.parse import quote
 
 import cv2
@@ -22,7 +21,17 @@ import msgspec
 
 from gateway.errors import ConfigError, Unavailable
 from gateway.runtime.backoff import Backoff
-from vision.camera_settings import Ask, CameraHealth, CameraSettings, Message, Report, Secret
+from vision.camera_settings import (
+    EXIT_CONFIG,
+    EXIT_ORPHAN,
+    EXIT_STALLED,
+    Ask,
+    CameraHealth,
+    CameraSettings,
+    Message,
+    Report,
+    Secret,
+)
 from vision.count import build_detector
 from vision.detector import Detector
 from vision.detector_motion import MotionDetector
@@ -33,9 +42,6 @@ from vision.snapshot import snapshot
 from vision.video import Capture, frame_rate, open_capture
 
 REPORT_S = 1.0
-EXIT_STALLED: Final = 75  # EX_TEMPFAIL
-EXIT_CONFIG: Final = 78  # EX_CONFIG
-EXIT_ORPHAN: Final = 0
 
 
 def address(source: str, secret: Secret) -> str | int:
@@ -89,7 +95,9 @@ class CameraChild:
         """
         settings = self._settings
         self.say("starting", "")
-        detector = build_detector(settings.detector, settings.model, settings.runtime, settings.person_size)
+        detector = build_detector(
+            settings.detector, settings.model, settings.runtime, settings.person_size or settings.calibration
+        )
         self._detector = detector
         warm_up_s = settings.warm_up_s if settings.warm_up_s is not None else detector.warm_up_s
         self._slicer = Slicer(Pipeline(detector, settings.scene), settings.interval_s, settings.origin_s, warm_up_s)
@@ -164,7 +172,13 @@ class CameraChild:
             asked = msgspec.json.decode(self._pipe.recv_bytes(), type=Ask)
             if asked.what == "stop":
                 return True
-            if self._slicer is not None and (picture := snapshot(self._slicer.pipeline)) is not None:
+            if asked.what == "align" and self._slicer is not None:
+                self._slicer.align(asked.origin_s)
+            elif (
+                asked.what == "snapshot"
+                and self._slicer is not None
+                and (picture := snapshot(self._slicer.pipeline)) is not None
+            ):
                 self._send([picture])
             timeout_s = 0.0
         return False

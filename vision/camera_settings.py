@@ -6,14 +6,16 @@ Values only; everything here crosses the process boundary as bytes. Must not kno
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
-from vision.model import Slice
-from vision.person_size import PersonSize
-from vision.pipeline import Scene
+from vision.model import Scene, Slice
+from vision.person_size import Calibration, PersonSize
 
+EXIT_STALLED: Final = 75  # EX_TEMPFAIL
+EXIT_CONFIG: Final = 78  # EX_CONFIG
+EXIT_ORPHAN: Final = 0
 CameraHealth = Literal["starting", "live", "reconnecting", "ended", "failed"]
 
 
@@ -22,11 +24,13 @@ class CameraSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: of the camera, unique in the store.
-        source: device index ("0"), file, stream address without credentials, or "synthetic:top" / "synthetic:oblique".
+        source: device index ("0"), file, stream address without credentials, or "synthetic:top:7:20"
+            (view, seed and people a minute, see `vision.synthetic_camera`).
         credentials: name of the secret with user and password; empty = none. Resolved by the core, never stored here.
         scene: lines, zones, masks and heat map, relative to the picture.
         detector, model, runtime: see `vision.count`.
-        person_size: calibrated for the working width; None = learned by warm-up.
+        person_size: of the working picture, as an earlier process learned it; None = calibrated or learned by warm-up.
+        calibration: two clicked persons; None = learned.
         fps: processed frames a second aimed at.
         interval_s, origin_s: intervals start at origin + n · interval of monotonic time.
         loop: a file starts again at its end; without it the camera then has ended.
@@ -43,6 +47,7 @@ class CameraSettings(msgspec.Struct, frozen=True, kw_only=True):
     model: Path | None = None
     runtime: Literal["auto", "cv2", "onnxruntime"] = "auto"
     person_size: PersonSize | None = None
+    calibration: Calibration | None = None
     fps: float = 10.0
     interval_s: float = 60.0
     origin_s: float = 0.0
@@ -88,7 +93,8 @@ class Snapshot(msgspec.Struct, frozen=True, tag="snapshot"):
 class Ask(msgspec.Struct, frozen=True):
     """What the gateway asks of a camera process."""
 
-    what: Literal["snapshot", "stop"]
+    what: Literal["snapshot", "align", "stop"]
+    origin_s: float = 0.0  # align: where intervals start from now on
 
 
 Message = Slice | Report | Snapshot

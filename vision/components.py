@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vision.model import Image
+from vision.frame import Image
 
 
 class Component:

@@ -15,13 +15,14 @@ from typing import Literal
 
 import msgspec
 
-from gateway.errors import ConfigError, StorefrontError
+from gateway.errors import ConfigError
 from vision.detector import Detector
 from vision.detector_motion import MotionDetector
 from vision.detector_person import PersonDetector, Runtime
-from vision.model import Anchor, Crossing, Direction, Frame, Line, Point, Visit, ZoneArea
-from vision.person_size import PersonSize
-from vision.pipeline import Pipeline, Scene, default_anchor
+from vision.frame import Frame
+from vision.model import Anchor, Crossing, Direction, Line, Point, Scene, Visit, ZoneArea, default_anchor
+from vision.person_size import Calibration, PersonClick, PersonSize, calibration
+from vision.pipeline import Pipeline
 from vision.preview import Preview
 from vision.truth import Score, read_truth, score
 from vision.video import VideoFile
@@ -66,7 +67,8 @@ class CountOptions(msgspec.Struct, frozen=True):
         zones: name and corners, likewise.
         every: process each n-th frame; 0 = about 12 a second.
         anchor: None = the detector's own.
-        person_heights: calibration: two of (foot y, height), like the corners; None = learned.
+        persons: calibration: two of (foot y, height) or one for a view from above, in pixels of the video or in shares
+            of its height where no number exceeds 1; empty = learned.
     """
 
     lines: tuple[tuple[Point, Point], ...] = ()
@@ -79,6 +81,7 @@ class CountOptions(msgspec.Struct, frozen=True):
     every: int = 0
     interval_s: float = 60.0
     preview: Path | None = None
+    persons: tuple[Point, ...] = ()
 
 
 def count(video: Path, options: CountOptions) -> tuple[CountResult, list[Crossing], list[Visit]]:
@@ -93,6 +96,9 @@ def count(video: Path, options: CountOptions) -> tuple[CountResult, list[Crossin
     detector = build_detector(options.detector, options.model, options.runtime)
     source = VideoFile(str(video), options.every, detector.working_width_px)
     try:
+        if options.persons:
+            size = calibration_of(options.persons, source.height_px)
+            detector = build_detector(options.detector, options.model, options.runtime, size)
         pipeline = Pipeline(detector, scene_of(options, source.width_px, source.height_px))
         if not pipeline.scene.lines and not pipeline.scene.zones:
             raise ConfigError("count", str(video), "nothing to count", "give --line x1,y1,x2,y2 or --zone name=x,y,…")
@@ -125,9 +131,12 @@ def count(video: Path, options: CountOptions) -> tuple[CountResult, list[Crossin
 
 
 def build_detector(
-    name: DetectorName, model: Path | None = None, runtime: Runtime = "auto", size: PersonSize | None = None
+    name: DetectorName,
+    model: Path | None = None,
+    runtime: Runtime = "auto",
+    size: PersonSize | Calibration | None = None,
 ) -> Detector:
-    """The detector called `name`.
+    """The detector called `name`; `size` matters to "motion" alone, a network knows how large people are.
 
     Raises:
         ConfigError: "person" without a usable model.
@@ -169,6 +178,21 @@ def scene_of(options: CountOptions, width_px: int, height_px: int) -> Scene:
     zones = [ZoneArea(name, _relative(corners, width_px, height_px), anchor) for name, corners in options.zones]
     masks = tuple(_relative(corners, width_px, height_px) for corners in options.masks)
     return Scene(tuple(lines), tuple(zones), masks)
+
+
+def calibration_of(persons: Sequence[Point], picture_height_px: int) -> Calibration:
+    """One or two clicked persons as a calibration; one is taken for the size everywhere.
+
+    Raises:
+        ConfigError: more than two, or persons that cannot be.
+    """
+    if len(persons) not in (1, 2):
+        raise ConfigError(
+            "count", "--person", f"{len(persons)} persons", "click two: one near the camera, one far away"
+        )
+    scale = 1.0 if all(abs(value) <= 1.0 for person in persons for value in person) else 1.0 / picture_height_px
+    clicks = [PersonClick(foot_y * scale, height * scale) for foot_y, height in persons]
+    return calibration(clicks[0], clicks[-1])
 
 
 def _relative(points: Sequence[Point], width_px: int, height_px: int) -> tuple[Point, ...]:
@@ -227,6 +251,16 @@ def parse_line(text: str) -> tuple[Point, Point]:
     return points[0], points[1]
 
 
+def parse_person(text: str) -> Point:
+    """ "y,height" of a clicked person's feet. Raises ConfigError."""
+    try:
+        foot_y, height = (float(part) for part in text.split(","))
+    except ValueError as error:
+        what = f"{text!r} is not the feet's y and a height"
+        raise ConfigError("count", f"--person {text}", what, "write y,height") from error
+    return foot_y, height
+
+
 def parse_zone(text: str) -> tuple[str, tuple[Point, ...]]:
     """ "name=x1,y1,x2,y2,x3,y3,…"; two points are opposite corners of a rectangle. Raises ConfigError."""
     name, mark, rest = text.partition("=")
@@ -242,12 +276,21 @@ def parse_zone(text: str) -> tuple[str, tuple[Point, ...]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`storefront count VIDEO …`; returns the exit status (0, or 78 with the reason on standard error)."""
+    """`storefront count VIDEO …`; returns 0.
+
+    Raises:
+        ConfigError: unreadable video, model, line, zone, truth or option.
+        SystemExit: the command line is wrong (2), or help was asked for (0).
+    """
     parser = argparse.ArgumentParser(prog="storefront count", description="Count persons in a recorded video.")
     parser.add_argument("video", type=Path)
     parser.add_argument("--line", action="append", default=[], metavar="x1,y1,x2,y2")
     parser.add_argument("--zone", action="append", default=[], metavar="name=x1,y1,…")
     parser.add_argument("--mask", action="append", default=[], metavar="x1,y1,…", help="where nobody is detected")
+    parser.add_argument(
+        "--person", action="append", default=[], metavar="y,height",
+        help="how large a person is: y of the feet and height; give two, one near, one far (without: learned)",
+    )  # fmt: skip
     parser.add_argument("--detector", choices=["motion", "person"], default=None)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--runtime", choices=["auto", "cv2", "onnxruntime"], default="auto")
@@ -258,26 +301,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--truth", type=Path, metavar="FILE")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args(argv)
-    try:
-        options = CountOptions(
-            lines=tuple(parse_line(text) for text in given.line),
-            zones=tuple(parse_zone(text) for text in given.zone),
-            masks=tuple(parse_numbers(text, "--mask") for text in given.mask),
-            detector=given.detector or ("person" if given.model else "motion"),
-            model=given.model,
-            runtime=given.runtime,
-            anchor=given.anchor,
-            every=given.every,
-            interval_s=given.interval,
-            preview=given.preview,
-        )
-        truth = read_truth(given.truth) if given.truth else None
-        result, crossings, _ = count(given.video, options)
-        if truth is not None:
-            result = msgspec.structs.replace(result, truth=score(truth, options.lines, crossings))
-    except StorefrontError as error:
-        sys.stderr.write(f"{error}\n")
-        return 78 if isinstance(error, ConfigError) else 1
+    options = CountOptions(
+        lines=tuple(parse_line(text) for text in given.line),
+        zones=tuple(parse_zone(text) for text in given.zone),
+        masks=tuple(parse_numbers(text, "--mask") for text in given.mask),
+        detector=given.detector or ("person" if given.model else "motion"),
+        model=given.model,
+        runtime=given.runtime,
+        anchor=given.anchor,
+        every=given.every,
+        interval_s=given.interval,
+        preview=given.preview,
+        persons=tuple(parse_person(text) for text in given.person),
+    )
+    truth = read_truth(given.truth) if given.truth else None
+    result, crossings, _ = count(given.video, options)
+    if truth is not None:
+        result = msgspec.structs.replace(result, truth=score(truth, options.lines, crossings))
     text = msgspec.json.encode(result).decode() if given.json else describe(result, crossings, options)
     sys.stdout.write(text + "\n")
     return 0
@@ -299,7 +339,3 @@ def describe(result: CountResult, crossings: Sequence[Crossing], options: CountO
     if isinstance(result.truth, Score):
         rows.append(result.truth.describe())
     return "\n".join(rows)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from vision.model import Box, Detection, Frame
+from vision.frame import Frame
+from vision.model import Box, Detection
 
 
 class Detector(Protocol):

@@ -14,8 +14,10 @@ import numpy as np
 from vision.background import Background, BackgroundOptions
 from vision.blobs import persons_in
 from vision.components import components, majority
-from vision.model import Box, Detection, Frame, Image
-from vision.person_size import BlobSample, PersonSize, guessed, learned
+from vision.frame import Frame, Image
+from vision.model import Box, Detection
+from vision.person_size import Calibration, PersonSize, guessed
+from vision.size_learning import BlobSample, learned, shaped
 
 WORKING_WIDTH_PX = 384
 WARM_UP_S = 30.0
@@ -32,12 +34,12 @@ class MotionDetector:
 
     def __init__(
         self,
-        size: PersonSize | None = None,
+        size: PersonSize | Calibration | None = None,
         background: BackgroundOptions | None = None,
         working_width_px: int = WORKING_WIDTH_PX,
         warm_up_s: float = WARM_UP_S,
     ) -> None:
-        """`size`: calibrated for the working width; None = learned."""
+        """`size`: of the working picture, as known from before, or two clicks; None = learned."""
         self.working_width_px: int | None = working_width_px
         self.warm_up_s = warm_up_s
         self._options = background
@@ -47,7 +49,7 @@ class MotionDetector:
     def reset(self) -> None:
         """Forget the scene; the next frame is its first."""
         self._background = Background(self._options)
-        self.size: PersonSize | None = self._calibrated
+        self.size: PersonSize | None = self._calibrated if isinstance(self._calibrated, PersonSize) else None
         self._samples: list[BlobSample] = []
         self._learn_at_s = 0.0
         self._relearn_at_s = self.warm_up_s + RELEARN_S
@@ -64,22 +66,24 @@ class MotionDetector:
         if not frames:
             return
         images = [_smoothed(frame.image) for frame in frames]
+        self._place(images[0].shape[0])
         self._background.learn(images)
         # Once through for whoever stood there so long that the median holds them, then once more for sizes.
         for index in range(0, len(images), max(1, len(images) // 120)):
             self._background.foreground(images[index], frames[index].time_s, None, settling=True)
-        if self._calibrated is not None:
+        if isinstance(self._calibrated, PersonSize):
             return
         step = max(1, len(images) // 150)
         for index in range(step, len(images), step):
             mask = self._background.foreground(images[index], frames[index].time_s, None, settling=True)
             self._sample(_cleaned(mask), _changed(images[index], images[index - min(step, 3)]))
-        self.size = learned(self._samples, images[0].shape[0]) or self.size
+        self._learn(images[0].shape[0])
 
     def detect(self, frame: Frame, expected: Sequence[Box]) -> list[Detection]:
         """Persons in `frame.image`, (H, W, 3) uint8 BGR of the working width."""
         image = _smoothed(frame.image)
         height, width = image.shape[:2]
+        self._place(height)
         persons: Image | None = None
         if expected:
             persons = np.zeros((height, width), dtype=np.uint8)
@@ -90,16 +94,27 @@ class MotionDetector:
         self.mask = mask
         if self.size is not None:
             self._background.person_height_px = self.size.height_px(height)
-        if self._calibrated is None and frame.time_s >= self._learn_at_s:
+        if not isinstance(self._calibrated, PersonSize) and frame.time_s >= self._learn_at_s:
             self._learn_at_s = frame.time_s + (0.2 if self.size is None else 1.0)
             relearn = self.size is None or frame.time_s >= self._relearn_at_s
             if self._previous is not None and self._previous.shape == image.shape:
                 self._sample(mask, _changed(image, self._previous))
             if relearn:
                 self._relearn_at_s = frame.time_s + RELEARN_S
-                self.size = learned(self._samples, height) or self.size
+                self._learn(height)
         self._previous = image
         return persons_in(mask, self.size or guessed(width, height), expected)
+
+    def _place(self, height_px: int) -> None:
+        """Two clicks become a size once the picture's height is known."""
+        if self.size is None and isinstance(self._calibrated, Calibration):
+            self.size = self._calibrated.size(height_px)
+
+    def _learn(self, height_px: int) -> None:
+        if isinstance(self._calibrated, Calibration):
+            self.size = shaped(self._samples, self._calibrated.size(height_px))
+        else:
+            self.size = learned(self._samples, height_px) or self.size
 
     def _sample(self, mask: Image, changed: Image) -> None:
         """Keep the sizes of blobs that could be one person: moving, not tiny, not half the picture."""

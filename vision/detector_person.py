@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.errors import ConfigError
-from vision.model import Box, Detection, Frame, Image
+from vision.frame import Frame, Image
+from vision.model import Box, Detection
 from vision.video import to_working_size
 
 Floats = NDArray[np.float32]

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import cv2
 
 from gateway.errors import StorefrontError
-from vision.model import Frame
+from vision.frame import Frame
 from vision.video import SMALLEST_SIDE_PX, Capture, to_working_size
 
 Clock = Callable[[], float]

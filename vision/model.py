@@ -1,41 +1,20 @@
 """The nouns of people counting, as frozen values.
 
-A camera yields a `Frame`; a detector turns it into `Detection`s; the tracker joins those into `Track`s; lines and zones
-turn tracks into `Crossing`s and `Visit`s; the footfall worker folds them into the interval structs at the end of this
-file, which are all that leaves the camera's process. This module must not know how any of them is computed, and no
-struct but `Frame` may hold a pixel: `Frame` is deliberately not a `msgspec.Struct`, so it is never encoded by accident.
+A camera yields a `Frame` (`vision.frame`); a detector turns it into `Detection`s; the tracker joins those into
+`Track`s; lines and zones turn tracks into `Crossing`s and `Visit`s; the footfall worker folds them into the interval
+structs at the end of this file, which are all that leaves the camera's process. This module must not know how any of
+them is computed; nothing in it can hold a pixel, and whoever imports it loads no picture library.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
-
-Image: TypeAlias = NDArray[np.uint8]
-"""(H, W, 3) uint8 BGR, or (H, W) uint8 for a mask."""
 
 Direction = Literal["in", "out"]
 Anchor = Literal["foot", "centre"]
 Point: TypeAlias = tuple[float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One picture and when it was taken. Lives in the camera's process only.
-
-    Attributes:
-        image: (H, W, 3) uint8 BGR.
-        number: 1-based position in the source, counting frames that were skipped.
-        time_s: capture time on the stream's own clock, seconds, anchored once at connect.
-    """
-
-    image: Image
-    number: int
-    time_s: float
 
 
 class Box(msgspec.Struct, frozen=True, gc=False):
@@ -108,6 +87,16 @@ class ZoneArea(msgspec.Struct, frozen=True):
     corners: tuple[Point, ...]
     anchor: Anchor = "foot"
     kind: Literal["zone", "queue", "staff"] = "zone"
+
+
+class Scene(msgspec.Struct, frozen=True):
+    """What is looked for in one camera's picture. `masks` are relative polygons where nobody is ever detected."""
+
+    lines: tuple[Line, ...] = ()
+    zones: tuple[ZoneArea, ...] = ()
+    masks: tuple[tuple[Point, ...], ...] = ()
+    heat_rows: int = 0
+    heat_columns: int = 0
 
 
 class Crossing(msgspec.Struct, frozen=True, gc=False):
@@ -232,3 +221,8 @@ class HeatMapInterval(msgspec.Struct, frozen=True, tag="heatmap"):
 
 Measurement = FootfallInterval | ZoneInterval | QueueInterval | HeatMapInterval
 """What the core maps to events."""
+
+
+def default_anchor(detector: str) -> Anchor:
+    """Where a person is counted unless told otherwise: a mask's lower edge may be a shadow, a network's is the feet."""
+    return "centre" if detector == "motion" else "foot"

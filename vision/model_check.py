@@ -5,6 +5,7 @@ Must not know cameras or counting.
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from collections.abc import Sequence
@@ -14,9 +15,8 @@ import cv2
 import msgspec
 import numpy as np
 
-from gateway.errors import ConfigError
 from vision.detector_person import PersonDetector, Runtime
-from vision.model import Frame
+from vision.frame import Frame
 
 RUNS = 5
 
@@ -62,17 +62,21 @@ def check_model(path: Path, runtime: Runtime = "auto") -> ModelReport:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`storefront model check FILE [cv2|onnxruntime]`; returns the exit status (78 with the reason on error)."""
-    given = list(sys.argv[1:] if argv is None else argv)
-    if not given or len(given) > 2 or given[1:] not in ([], ["cv2"], ["onnxruntime"]):
-        sys.stderr.write("usage: storefront model check FILE [cv2|onnxruntime]\n")
-        return 64
-    runtime: Runtime = "cv2" if given[1:] == ["cv2"] else "onnxruntime" if given[1:] else "auto"
-    try:
-        found = check_model(Path(given[0]), runtime)
-    except ConfigError as error:
-        sys.stderr.write(f"{error}\n")
-        return 78
+    """`storefront model check FILE [--runtime …] [--json]`; returns 0.
+
+    Raises:
+        ConfigError: missing, not ONNX, or of an unknown shape.
+        SystemExit: the command line is wrong (2), or help was asked for (0).
+    """
+    parser = argparse.ArgumentParser(prog="storefront model check", description="Run a person detector's model once.")
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--runtime", choices=["auto", "cv2", "onnxruntime"], default="auto")
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args(argv)
+    found = check_model(given.file, given.runtime)
+    if given.json:
+        sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
+        return 0
     rows = [
         f"{found.file}: {found.family}, {found.classes} classes, person is class 0",
         f"input 1×3×{found.input_px}×{found.input_px}, output {'×'.join(map(str, found.output_shape))}",
@@ -80,7 +84,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     ]
     sys.stdout.write("\n".join(rows) + "\n")
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

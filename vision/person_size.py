@@ -1,18 +1,21 @@
-"""How large a person is at each height of the picture: calibrated with two clicks, or learned from what moves.
+"""How large a person is at each height of the picture, as two numbers, and the two clicks that give them.
 
 A person's height in pixels grows about linearly with the height of the feet in an oblique view and is constant from
-straight above; two numbers hold both. Must not know pixels, tracks or lines.
+straight above. Must not know pixels, tracks or lines; `vision.size_learning` learns a size where nobody has clicked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
-FEWEST_SAMPLES = 25
+from gateway.errors import ConfigError
+
+SMALLEST_SHARE, LARGEST_SHARE = 0.01, 2.0
+"""Of the picture's height: a smaller person cannot be counted, a larger one does not fit."""
+SAME_PLACE_SHARE = 0.02
+"""Feet that lie closer together in height give no slope, only a mean."""
 
 
 class PersonSize(msgspec.Struct, frozen=True):
@@ -39,109 +42,58 @@ class PersonSize(msgspec.Struct, frozen=True):
         return self.fill * self.aspect * height * height
 
 
+class PersonClick(msgspec.Struct, frozen=True, array_like=True):
+    """One person clicked in the picture: y of the feet and the person's height, as shares (0–1) of its height."""
+
+    foot_y: float
+    height: float
+
+
+class Calibration(msgspec.Struct, frozen=True):
+    """Two clicked persons, one near and one far where the view is oblique; holds for every size of the picture."""
+
+    near: PersonClick
+    far: PersonClick
+
+    def size(self, picture_height_px: int) -> PersonSize:
+        """The size in a picture of that height."""
+        scaled = [
+            (click.foot_y * picture_height_px, click.height * picture_height_px) for click in (self.near, self.far)
+        ]
+        return calibrated(scaled[0], scaled[1], least_apart_px=SAME_PLACE_SHARE * picture_height_px)
+
+
+def calibration(first: PersonClick, second: PersonClick) -> Calibration:
+    """Two clicks, checked.
+
+    Raises:
+        ConfigError: no such person can be in a picture, or the two contradict each other.
+    """
+    for click in (first, second):
+        if not (math.isfinite(click.foot_y) and -0.5 <= click.foot_y <= 1.5):
+            raise _wrong(f"feet at {click.foot_y:g} of the picture's height", "the feet lie in the picture: 0 to 1")
+        if not (math.isfinite(click.height) and SMALLEST_SHARE <= click.height <= LARGEST_SHARE):
+            limits = f"{SMALLEST_SHARE:g} to {LARGEST_SHARE:g}"
+            raise _wrong(f"a person {click.height:g} of the picture high", f"from head to foot: {limits}")
+    near, far = sorted((first, second), key=lambda click: -click.foot_y)
+    if near.foot_y - far.foot_y >= SAME_PLACE_SHARE and near.height < 0.8 * far.height:
+        raise _wrong("the person further up is the larger one", "are the two clicks mixed up?")
+    return Calibration(near, far)
+
+
 def guessed(width_px: int, height_px: int) -> PersonSize:
     """Before anything is known: a fifth of the picture high."""
     return PersonSize(0.22 * height_px, 0.0, 0.6, 0.6, learned=False)
 
 
-def calibrated(first: tuple[float, float], second: tuple[float, float], aspect: float = 0.45) -> PersonSize:
+def calibrated(
+    first: tuple[float, float], second: tuple[float, float], aspect: float = 0.45, least_apart_px: float = 1.0
+) -> PersonSize:
     """From two clicked persons, each (y of the feet, height), px."""
     (y1, h1), (y2, h2) = first, second
-    slope = (h2 - h1) / (y2 - y1) if abs(y2 - y1) >= 1 else 0.0
+    slope = (h2 - h1) / (y2 - y1) if abs(y2 - y1) >= least_apart_px else 0.0
     return PersonSize(h1 - slope * y1 if slope else (h1 + h2) / 2, slope, aspect)
 
 
-class BlobSample(msgspec.Struct, frozen=True, gc=False):
-    """A moving blob as seen once, px. `cut`: it touches the frame's edge."""
-
-    foot_y_px: float
-    width_px: float
-    height_px: float
-    area_px: float
-    cut: bool = False
-
-
-def learned(samples: Sequence[BlobSample], height_px: int) -> PersonSize | None:
-    """From blobs of moving things; None where too few agree.
-
-    Fragments are small and groups are wide, so the trend of height over the picture is fitted with each blob weighed by
-    its area, and the single person is then the smallest size that is about as frequent as the commonest one. Where
-    most blobs are cut by the frame's edge, people are about as large as the picture and their size is constant.
-    """
-    if len(samples) < FEWEST_SAMPLES:
-        return None
-    rows = [(s.foot_y_px, s.width_px, s.height_px, s.area_px, float(s.cut)) for s in samples]
-    data: NDArray[np.float64] = np.array(rows, dtype=np.float64)
-    whole = data[data[:, 4] == 0]
-    if len(whole) < FEWEST_SAMPLES or whole[:, 3].sum() < 0.35 * data[:, 3].sum():
-        return _large(data, height_px)
-    if _weighted_quantile(data[:, 3], data[:, 3], 0.5) > 4 * _weighted_quantile(whole[:, 3], whole[:, 3], 0.5):
-        return _large(data, height_px)
-    foot, height, weight = whole[:, 0], whole[:, 2], whole[:, 3]
-    base, slope = _weighted_quantile(height, weight, 0.45), 0.0
-    for _ in range(4):
-        expected = np.maximum(6.0, base + slope * foot)
-        keep = (height > 0.6 * expected) & (height < 1.45 * expected)
-        if keep.sum() < FEWEST_SAMPLES // 2:
-            return None
-        spread = np.percentile(foot[keep], 90) - np.percentile(foot[keep], 10)
-        if spread > 0.15 * height_px and keep.sum() >= 2 * FEWEST_SAMPLES:
-            slope = float(np.clip(_line(foot[keep], height[keep])[0], 0.0, 0.8))
-            if slope * spread < 0.15 * np.median(height[keep]):
-                slope = 0.0
-        else:
-            slope = 0.0
-        base = float(np.median(height[keep] - slope * foot[keep]))
-    expected = np.maximum(6.0, base + slope * foot)
-    relative = np.log(whole[:, 3] / expected**2)
-    keep = np.abs(relative - _lowest_mode(relative)) < 0.4
-    if keep.sum() < FEWEST_SAMPLES // 3:
-        return None
-    factor = float(np.median(height[keep] / expected[keep]))
-    tall = factor * expected[keep]
-    aspect = float(np.clip(np.median(whole[keep, 1] / tall), 0.25, 1.8))
-    fill = float(np.clip(np.median(whole[keep, 3] / (aspect * tall**2)), 0.3, 0.9))
-    return PersonSize(base * factor, slope * factor, aspect, fill)
-
-
-def _large(data: NDArray[np.float64], height_px: int) -> PersonSize | None:
-    """One constant size from blobs that the frame's edge cuts."""
-    weight = data[:, 3] ** 2  # the least cut ones are the largest
-    height = min(_weighted_quantile(data[:, 2], weight, 0.7), float(height_px))
-    near = data[data[:, 2] > 0.6 * height]
-    if len(near) < FEWEST_SAMPLES // 3:
-        return None
-    aspect = float(np.clip(np.median(near[:, 1]) / height, 0.25, 1.8))
-    fill = float(np.clip(np.median(near[:, 3] / (aspect * height**2)), 0.3, 0.9))
-    return PersonSize(height, 0.0, aspect, fill)
-
-
-def _lowest_mode(values: NDArray[np.float64]) -> float:
-    """The smallest maximum of the density that reaches half of the highest one."""
-    grid = np.linspace(values.min() - 0.3, values.max() + 0.3, 80)
-    density = np.exp(-(((grid[:, None] - values[None, :]) / 0.13) ** 2) / 2).sum(axis=1)
-    # Blobs much smaller than the bulk of the moving area are fragments, however many they are.
-    bulk = _weighted_quantile(values, np.exp(values), 0.5)
-    grid, density = grid[grid > bulk - 0.9], density[grid > bulk - 0.9]
-    for index in range(1, len(grid) - 1):
-        if density[index - 1] <= density[index] >= density[index + 1] and density[index] >= 0.5 * density.max():
-            return float(grid[index])
-    return bulk
-
-
-def _weighted_quantile(values: NDArray[np.float64], weights: NDArray[np.float64], share: float) -> float:
-    order = np.argsort(values)
-    total = np.cumsum(weights[order])
-    return float(values[order][min(len(values) - 1, int(np.searchsorted(total, share * total[-1])))])
-
-
-def _line(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
-    """Least squares with the middle of three equal parts of x weighing as much as the ends."""
-    order = np.argsort(x)
-    parts = np.array_split(order, 3)
-    points = [(np.median(x[part]), np.median(y[part])) for part in parts if len(part)]
-    xs, ys = np.array([p[0] for p in points]), np.array([p[1] for p in points])
-    if np.ptp(xs) < 1:
-        return 0.0, float(np.median(y))
-    slope, base = np.polyfit(xs, ys, 1)
-    return float(slope), float(base)
+def _wrong(reason: str, hint: str) -> ConfigError:
+    return ConfigError("calibrate", "person size", reason, hint)

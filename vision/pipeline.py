@@ -15,20 +15,11 @@ import numpy as np
 
 from vision.counting_line import CountingLine
 from vision.detector import Detector
+from vision.frame import Frame, Image
 from vision.heatmap import HeatMap
-from vision.model import Anchor, Box, Crossing, Detection, Frame, Image, Line, Point, Track, Visit, ZoneArea
+from vision.model import Box, Crossing, Detection, Point, Scene, Track, Visit
 from vision.tracker import Tracker, TrackerOptions
 from vision.zone import Zone
-
-
-class Scene(msgspec.Struct, frozen=True):
-    """What is looked for in one camera's picture. `masks` are relative polygons where nobody is ever detected."""
-
-    lines: tuple[Line, ...] = ()
-    zones: tuple[ZoneArea, ...] = ()
-    masks: tuple[tuple[Point, ...], ...] = ()
-    heat_rows: int = 0
-    heat_columns: int = 0
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -131,11 +122,6 @@ def tracker_options(detector: str) -> TrackerOptions:
     if detector == "motion":
         return TrackerOptions(noise_sizes=0.12, confirm_hits=4, sure_still_score=1.1, lost_s=2.0, weak_keeps=False)
     return TrackerOptions()
-
-
-def default_anchor(detector: str) -> Anchor:
-    """Where a person is counted unless told otherwise: a mask's lower edge may be a shadow, a network's is the feet."""
-    return "centre" if detector == "motion" else "foot"
 
 
 def _mask(polygons: Sequence[Sequence[Point]], width_px: int, height_px: int) -> Image | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import cv2
 
 from gateway.errors import ConfigError
-from vision.model import Frame
+from vision.frame import Frame
 
 if TYPE_CHECKING:
     from vision.pipeline import Pipeline

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from vision.model import Crossing, Frame, Slice, Visit
+from vision.frame import Frame
+from vision.model import Crossing, Slice, Visit
 from vision.pipeline import Outcome, Pipeline
 from vision.zone import LONGEST_STEP_S
 
@@ -45,6 +46,10 @@ class Slicer:
             yield from self._end_warm_up()
         else:
             yield from self._count(frame)
+
+    def align(self, origin_s: float) -> None:
+        """From the next frame on, intervals start at `origin_s` + n · interval."""
+        self._origin_s = origin_s
 
     def flush(self, finish: bool = False) -> Iterator[Slice]:
         """What is left; `finish` also ends all tracks, as when the stream has ended."""

@@ -11,7 +11,8 @@ import numpy as np
 
 from vision.camera_settings import Snapshot
 from vision.detector_motion import MotionDetector
-from vision.model import Box, Image
+from vision.frame import Image
+from vision.model import Box
 from vision.pipeline import Pipeline
 
 BLOCKS_ACROSS = 4

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vision.model import Image
+from vision.frame import Image
 
 MOST_CORNERS = 80
 FEWEST_CORNERS = 10

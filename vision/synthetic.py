@@ -16,7 +16,8 @@ import cv2
 import msgspec
 import numpy as np
 
-from vision.model import Frame, Image, Point
+from vision.frame import Frame, Image
+from vision.model import Point
 from vision.truth import TrueCrossing
 
 View = Literal["top", "oblique"]

@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 
 from gateway.errors import ConfigError
-from vision.model import Image, Point
+from vision.frame import Image
+from vision.model import Point
 from vision.synthetic import Painter, SyntheticScene, View, Walker
 from vision.synthetic_suite import LINE_DOWN, LINE_OBLIQUE
 from vision.truth import TrueCrossing

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from gateway.errors import ConfigError, Unavailable
-from vision.model import Frame, Image
+from vision.frame import Frame, Image
 from vision.synthetic_camera import SyntheticCapture
 
 

@@ -22,7 +22,7 @@ def run(config: Path | None) -> int:
 
 def check_config(config: Path | None, *, as_json: bool) -> int:
     """Check a file and say what it would run."""
-    from gateway.camera_worker import plan_cameras  # OpenCV, which `run` without a camera does not load
+    from gateway.camera_plan import plan_cameras
 
     if config is None:
         raise ConfigError("check configuration", "(no file)", "which file?", "storefront check-config gateway.toml")

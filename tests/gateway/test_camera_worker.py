@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from config.loader import parse
 from gateway import camera_worker as module
-from gateway.camera_worker import CameraWorker, event_data, plan_cameras
-from gateway.clock import FakeClock, SystemClock
+from gateway.camera_events import event_data
+from gateway.camera_plan import plan_cameras, secret_of
+from gateway.camera_worker import CameraWorker
+from gateway.clock import FakeClock, Instant, SystemClock
 from gateway.errors import ConfigError
 from gateway.event import Draft, Origin
 from gateway.event_types import type_of
 from gateway.intake.health import DeviceBoard
 from gateway.intake.inlet import Inlet, Item
+from gateway.journal.writer import JournalWriter
 from vision.model import (
     DwellStatistics,
     FootfallInterval,
@@ -48,6 +52,11 @@ def camera(options: str, source: str = "synthetic:top", more: str = "") -> str:
         (camera(f'{{ detector = "person", lines = [{LINE}] }}'), "cameras[0].options.model: missing"),
         (camera(f"{{ lines = [{LINE}], zone = 1 }}"), "cameras[0].options.zone: unknown key"),
         (camera(f"{{ lines = [{LINE}, {LINE}] }}"), "two lines or zones have the same name"),
+        (
+            camera(f"{{ lines = [{LINE}], person_size = [[0.9, 0.1], [0.2, 0.5]] }}"),
+            "person_size: the person further up",
+        ),
+        (camera(f'{{ lines = [{LINE}], staff_badges = [{{ line = "no", ids = ["E280"] }}] }}'), "there is no line"),
         (camera(f"{{ lines = [{LINE}] }}", "rtsp://me:secret@cam/1"), "cameras[0].source: the password stands"),
         (camera(f"{{ lines = [{LINE}] }}", more='password = "hunter2"'), "cameras[0].password: a secret stands"),
     ],
@@ -63,7 +72,7 @@ def test_the_password_goes_beside_the_address() -> None:
     """What is opened holds no credentials; the user name goes with the referenced password."""
     (plan,) = plan_cameras(parse(camera(f"{{ lines = [{LINE}] }}", "rtsp://me%40x@cam:554/1"), "t"), "t")
     assert plan.vision.source == "rtsp://cam:554/1"
-    assert module._secret(plan.settings).user == "me@x"
+    assert secret_of(plan.settings).user == "me@x"
 
 
 @pytest.mark.parametrize(
@@ -125,3 +134,40 @@ def test_measurements_wait_within_bounds_while_the_inlet_is_full_and_the_rest_is
     assert (len(worker._drafts), inlet.counters()["door"].dropped) == (module._KEPT, 5)
     worker.close()
     assert (worker._drafts, inlet.counters()["door"].dropped) == ([], module._KEPT + 5)
+
+
+class Afternoon:
+    """A clock whose wall time is ten minutes past a full hour when the test begins."""
+
+    def __init__(self) -> None:
+        self._began_s = time.monotonic()
+
+    def now(self) -> Instant:
+        mono_s = time.monotonic()
+        return Instant(1_795_312_800.0 + 600.0 + mono_s - self._began_s, round(mono_s * 1e6))
+
+
+def test_a_gateway_stopped_within_an_interval_tells_what_it_counted_and_the_next_run_adds_to_it(tmp_path: Path) -> None:
+    """Both runs' reports begin at the full hour; the second supersedes the first and covers more."""
+    text = camera(f"{{ interval_s = 3600, warm_up_s = 1, lines = [{LINE}] }}")
+    (plan,) = plan_cameras(parse(text, "t"), "t")
+    assert plan.vision.warm_up_s == 1.0
+    clock, journal, told = Afternoon(), tmp_path / "journal.db", []
+    writer = JournalWriter(journal, "gw01", clock)
+    writer.open()
+    for _ in range(2):
+        inlet, seen = Inlet(), []
+        worker = CameraWorker(plan, ORIGIN, inlet, DeviceBoard(), clock, journal, seen.append)
+        worker.open()
+        deadline_s = time.monotonic() + 60
+        while len(seen) < 3 and time.monotonic() < deadline_s:
+            worker.step(threading.Event())
+        worker.close()
+        drafts = [draft for item in inlet.take(100, 0.0, 0.0) for draft in item.drafts]
+        writer.append(drafts)
+        told += [msgspec.json.decode(draft.body)["data"] for draft in drafts]
+    writer.close()
+    assert [each.get("revision", 0) for each in told] == [0, 1]
+    assert {each["interval_start"] for each in told} == {"2026-11-22T02:00:00.000Z"}
+    first, second = (each["quality"]["coverage"] for each in told)
+    assert 0 < first < second < 0.1

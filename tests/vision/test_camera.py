@@ -16,8 +16,7 @@ from gateway.errors import ConfigError, Unavailable
 from vision.camera import Camera
 from vision.camera_child import address
 from vision.camera_settings import CameraSettings, Secret
-from vision.model import Crossing, FootfallInterval, Line, Measurement
-from vision.pipeline import Scene
+from vision.model import Crossing, FootfallInterval, Line, Measurement, Scene
 from vision.synthetic_camera import Doorway, SyntheticCapture
 from vision.video import VideoFile, hide_credentials, open_capture
 
@@ -37,7 +36,9 @@ class Run:
     def __init__(self, chosen: CameraSettings, secret: Secret | None = None) -> None:
         self.reports: list[Measurement] = []
         self.crossings: list[Crossing] = []
-        self.camera = Camera(chosen, self.reports.append, secret, on_crossing=self.crossings.append)
+        self.camera = Camera(
+            chosen, self.reports.append, secret, on_slice=lambda part: self.crossings.extend(part.crossings)
+        )
         self.camera.open()
 
     def until(self, holds: Callable[[], object], limit_s: float = 30.0) -> None:

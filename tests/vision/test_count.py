@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
+from gateway.__main__ import EXIT_CODES
+from gateway.errors import ConfigError
 from vision.count import main, parse_line, parse_numbers, parse_zone
 from vision.model import Crossing
 from vision.synthetic_suite import suite
@@ -32,9 +34,14 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    status = main([str(argument) for argument in arguments])
+    """The exit status, and what was printed, as the console command gives them."""
+    error_text = ""
+    try:
+        status = main([str(argument) for argument in arguments])
+    except ConfigError as error:
+        status, error_text = EXIT_CODES[type(error)], str(error)
     out, err = capsys.readouterr()
-    return status, out, err
+    return status, out, err + error_text
 
 
 def test_json_has_exactly_the_promised_shape(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,6 +148,10 @@ def test_truncated_file_counts_its_gap(tmp_path: Path, capsys: pytest.CaptureFix
         ["--line", "a,b,c,d"],
         ["--line", "nan,0,1,1"],
         ["--zone", "z=0.1,0.1,0.1,0.1"],
+        ["--line", "0,0,1,1", "--person", "0.5"],
+        ["--line", "0,0,1,1", "--person", "0.9,0.001"],
+        ["--line", "0,0,1,1", "--person", "0.9,0.1", "--person", "0.3,0.5"],
+        ["--line", "0,0,1,1", "--person", "0.9,0.3", "--person", "0.5,0.2", "--person", "0.3,0.1"],
         ["--line", "0,0,1,1", "--detector", "person"],
         ["--line", "0,0,1,1", "--model", "missing.onnx"],
         ["--line", "0,0,1,1", "--truth", "missing.json"],
@@ -156,11 +167,24 @@ def test_impossible_options_are_errors(arguments: list[str], clip: Path, capsys:
     assert err.strip()
 
 
+def test_two_clicked_persons_calibrate(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In pixels and in shares alike; a right size counts as well as a learned one, an absurd one counts differently."""
+    line = ("--line", "0.5,0,0.5,1", "--json")
+    _, learned, _ = run(capsys, clip, *line)
+    _, shares, _ = run(capsys, clip, *line, "--person", "0.9,0.17", "--person", "0.3,0.17")
+    _, pixels, _ = run(capsys, clip, *line, "--person", "259.2,48.96", "--person", "86.4,48.96")
+    _, absurd, _ = run(capsys, clip, *line, "--person", "0.5,0.03")
+    numbers = [json.loads(text)[way] for text in (learned, shares, pixels) for way in ("in", "out")]
+    assert numbers[:2] == numbers[2:4] == numbers[4:]
+    assert [json.loads(absurd)[way] for way in ("in", "out")] != numbers[:2]
+
+
 def test_changing_resolution_starts_the_scene_anew() -> None:
     """Lines are relative: the pipeline goes on with the new size and invents nothing."""
     from vision.detector_motion import MotionDetector
-    from vision.model import Frame, Line
-    from vision.pipeline import Pipeline, Scene
+    from vision.frame import Frame
+    from vision.model import Line, Scene
+    from vision.pipeline import Pipeline
 
     pipeline = Pipeline(MotionDetector(warm_up_s=0.0), Scene((Line("door", *LINE, "centre"),)))
     rng = np.random.default_rng(1)

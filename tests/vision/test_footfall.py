@@ -9,14 +9,14 @@ from vision.model import (
     HeatMapInterval,
     Line,
     QueueInterval,
+    Scene,
     Slice,
     Visit,
     ZoneArea,
     ZoneInterval,
     ZoneShare,
 )
-from vision.pipeline import Scene
-from vision.staff import StaffSighting, without_staff
+from vision.staff import StaffSighting, StaffWatch, without_staff
 
 SQUARE = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
 SCENE = Scene((Line("door", (0.5, 0), (0.5, 1), entrance="main"),))
@@ -124,3 +124,47 @@ def test_staff_badge_claims_one_crossing() -> None:
     visitors, staff = without_staff(crossings, [StaffSighting("door", 10.8), StaffSighting("side", 30.0)])
     assert [crossing.track for crossing in visitors] == [1, 3]
     assert [crossing.track for crossing in staff] == [2]
+
+
+def test_a_badge_read_late_corrects_a_count_that_was_told() -> None:
+    """Badge and crossing are joined once both are certain; the report is superseded by one without the staff."""
+    footfall, watch = Footfall("cam", SCENE, "motion", 60.0), StaffWatch()
+    fed(footfall, seconds(0, 58))
+    crossings = (Crossing("door", "in", 1, 560, 56.0), Crossing("door", "out", 2, 570, 57.5))
+    footfall.add(Slice(58.0, 58.9, 1.0, 10, crossings))
+    watch.crossed(crossings)
+    fed(footfall, seconds(59, 80))
+    (first,) = footfall.close(80.0, 80.0)
+    watch.sighted(StaffSighting("door", 57.0, 2.0))
+    assert watch.claimed(64.0) == []  # a nearer crossing might still become certain
+    for crossing in watch.claimed(80.0):
+        footfall.retract(crossing)
+    (second,) = footfall.close(81.0, 81.0)
+    assert isinstance(first, FootfallInterval) and isinstance(second, FootfallInterval)
+    assert (first.in_count, first.out_count, second.in_count, second.out_count, second.supersedes) == (1, 1, 1, 0, 1)
+    assert footfall.totals() == {"door": (1, 0)}
+    assert watch.claimed(90.0) == []  # once
+
+
+def test_the_grid_moves_and_no_count_is_in_two_intervals() -> None:
+    """When the wall clock is set, the interval under way ends early, with its own length; the next is whole."""
+    footfall = Footfall("cam", SCENE, "motion", 60.0, origin_s=0.0)
+    fed(footfall, seconds(0, 20))
+    footfall.align(30.0, 20.0)
+    fed(footfall, seconds(20, 100))
+    found = [
+        (r.interval_start_s, r.interval_s, r.quality.coverage)
+        for r in footfall.close(100.0, 100.0)
+        if isinstance(r, FootfallInterval)
+    ]
+    assert found == [(0.0, 20.0, 1.0), (20.0, 10.0, 1.0), (30.0, 60.0, 1.0)]
+
+
+def test_the_last_report_holds_the_interval_under_way() -> None:
+    """A gateway that stops says what it has counted, with the coverage that had until then."""
+    footfall = Footfall("cam", SCENE, "motion", 60.0)
+    fed(footfall, seconds(0, 14))
+    footfall.add(Slice(14.0, 14.9, 1.0, 10, (Crossing("door", "in", 1, 1, 14.5),)))
+    (report,) = footfall.close(15.0, 15.0, everything=True)
+    assert isinstance(report, FootfallInterval)
+    assert (report.in_count, report.interval_s, report.quality.coverage) == (1, 60.0, 0.25)

@@ -12,8 +12,9 @@ import numpy as np
 from tests.vision.conftest import ROOT
 from vision import model
 from vision.detector_motion import MotionDetector
-from vision.model import Box, Frame
-from vision.pipeline import Pipeline, Scene
+from vision.frame import Frame
+from vision.model import Box, Scene
+from vision.pipeline import Pipeline
 from vision.snapshot import snapshot, unrecognisable
 
 PACKAGES = ("gateway", "devices", "vision", "sync", "config")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from vision.detector_motion import MotionDetector
-from vision.model import Crossing, Line
-from vision.pipeline import Pipeline, Scene
+from vision.model import Crossing, Line, Scene
+from vision.pipeline import Pipeline
 from vision.synthetic import SyntheticScene
 from vision.synthetic_camera import Doorway
 from vision.synthetic_suite import empty_scene, suite
