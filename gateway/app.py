@@ -21,6 +21,7 @@ from devices.transports.broker import Broker
 from devices.transports.line import line_for
 from devices.transports.mqtt import MqttLink
 from devices.transports.mqtt_settings import MqttSettings, Tls, broker_address
+from gateway.access.audit import Audit
 from gateway.broker_worker import BrokerWorker
 from gateway.clock import Clock, SystemClock
 from gateway.errors import ConfigError, StorefrontError, Unavailable
@@ -98,6 +99,7 @@ class Gateway:
             ballast_bytes=storage.ballast_mib << 20, seal=self.seal.seal,
         )  # fmt: skip
         self.commits = CommitLoop(self.writer, self.inlet, window_s=storage.window_s)
+        self.audit = Audit(self.directory, self.journal_path, self.origin, self.inlet, self.commits, self.clock)
         self.chores = Chores(self)
         self.supervisor = Supervisor(self.clock)
         self.broker = Broker(self.directory / "broker", settings.broker.port)

@@ -19,6 +19,10 @@ journal_app = typer.Typer(no_args_is_help=True, help="Check, salvage, measure or
 quarantine_app = typer.Typer(no_args_is_help=True, help="Messages that could not become events.")
 app.add_typer(journal_app, name="journal")
 app.add_typer(quarantine_app, name="quarantine")
+account_app = typer.Typer(no_args_is_help=True, help="Who may sign in at the page.")
+audit_app = typer.Typer(no_args_is_help=True, help="What was done by those who may.")
+app.add_typer(account_app, name="account")
+app.add_typer(audit_app, name="audit")
 
 Config = Annotated[
     Path | None, typer.Option("--config", "-c", help="Configuration file (TOML). Without: built-in defaults.")
@@ -215,6 +219,70 @@ def model_check(context: typer.Context) -> int:
     from vision.model_check import main
 
     return main(context.args)
+
+
+@app.command("setup-code")
+def setup_code(config: Config = None, json: Json = False) -> int:
+    """Print a one-time code with which the first manager is made at /setup of the page."""
+    from gateway.commands import access
+
+    return access.setup_code(config, as_json=json)
+
+
+@account_app.command("list")
+def account_list(config: Config = None, json: Json = False) -> int:
+    """List the accounts, their roles and locks."""
+    from gateway.commands import access
+
+    return access.listing(config, as_json=json)
+
+
+@account_app.command("add")
+def account_add(
+    name: Annotated[str, typer.Argument(help="As the shop calls the person.")],
+    role: Annotated[Literal["staff", "manager"], typer.Option(help="What the person may do.")] = "staff",
+    config: Config = None,
+) -> int:
+    """Add an account; asks for its PIN, or reads it from standard input."""
+    from gateway.commands import access
+
+    return access.add(config, name, role)
+
+
+@account_app.command("reset")
+def account_reset(name: Annotated[str, typer.Argument(help="See `account list`.")], config: Config = None) -> int:
+    """Give an account a new PIN, print it, and lift its lock."""
+    from gateway.commands import access
+
+    return access.reset(config, name)
+
+
+@account_app.command("remove")
+def account_remove(name: Annotated[str, typer.Argument(help="See `account list`.")], config: Config = None) -> int:
+    """Take an account away; without a manager the page is to be set up again."""
+    from gateway.commands import access
+
+    return access.remove(config, name)
+
+
+@audit_app.command("list")
+def audit_list(
+    config: Config = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, newest first.")] = 50,
+    json: Json = False,
+) -> int:
+    """List the newest acts."""
+    from gateway.commands import access
+
+    return access.audit_list(config, limit, as_json=json)
+
+
+@audit_app.command("verify")
+def audit_verify(config: Config = None, json: Json = False) -> int:
+    """Check that no record was changed or taken out; exit code 1 when one was."""
+    from gateway.commands import access
+
+    return access.audit_verify(config, as_json=json)
 
 
 @app.command()

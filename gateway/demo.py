@@ -9,6 +9,7 @@ Knows every part of a demo; decides nothing about what a device says.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import importlib.util
 import socket
@@ -30,10 +31,13 @@ from devices.simulator.mosquitto import Mosquitto, find_mosquitto
 from devices.simulator.store import VirtualStore
 from devices.transports.broker import Broker, find_broker
 from devices.transports.publisher import Publisher
+from gateway.access.accounts import Accounts
+from gateway.access.pins import new_pin
+from gateway.clock import SystemClock
 from gateway.demo_books import Kept, Line, compared, read_on
 from gateway.demo_platform import DemoPlatform, Place, delivered, place, waiting
 from gateway.demo_process import GatewayPlan, GatewayProcess
-from gateway.errors import ConfigError, JournalError, StorefrontError, Unavailable
+from gateway.errors import ConfigError, JournalError, Rejected, StorefrontError, Unavailable
 from gateway.event import STREAMS, Stream
 from gateway.journal.reader import JournalReader, StreamState
 from gateway.runtime.signals import Signals
@@ -57,6 +61,8 @@ _QUOTA_MIB: Final = 256
 _SMALL_QUOTA_MIB: Final = 8
 _STEP_S: Final = 3600
 _SESSION: Final = "store/0001/gateway/gw01/{}/status"  # where a gateway's MQTT session says online
+
+_MANAGER: Final = "demo"
 
 Say = Callable[[str], None]
 
@@ -120,6 +126,8 @@ class Demo:
         self._page = bool(plan.page_port) and importlib.util.find_spec("gateway.status.server") is not None
         sales = {"mqtt-sales"} if load("pos_json").cls.sales else set()  # tills may have a session of their own
         self._sessions = tuple(_SESSION.format(name) for name in {"mqtt-devices"} | sales)
+        self._accounts = Accounts(plan.data, SystemClock())
+        self._pin = ""
         self._started_s = 0.0
         self._ready_s: float | None = None
         self._page_s: float | None = None
@@ -160,6 +168,7 @@ class Demo:
             self._open_broker()
             if self._platform is not None:
                 self._platform.open()
+            self._let_in()
             self._spawn()
             store = self._new_store()
             store.open()
@@ -176,6 +185,9 @@ class Demo:
             if shop.ident is not None:
                 shop.join(_STOP_S)
             self._gateway.end()
+            if self._pin:
+                with contextlib.suppress(StorefrontError):
+                    self._accounts.remove(_MANAGER, even_last=True)
             if self._platform is not None:
                 self._platform.close()
             for publisher in self._publishers:
@@ -237,6 +249,14 @@ class Demo:
 
     # ── while it runs ──
 
+    def _let_in(self) -> None:
+        """A manager of this demo's own, with a PIN of this run's own; there is none once it is over."""
+        if self._page:
+            self._pin = new_pin()
+            with contextlib.suppress(Rejected):  # left by a demo that was killed
+                self._accounts.remove(_MANAGER, even_last=True)
+            self._accounts.add(_MANAGER, "manager", self._pin)
+
     def _announce(self) -> None:
         plan = self._plan
         serial = "2 RFID readers, a scanner and a printing till on serial lines"
@@ -247,7 +267,9 @@ class Demo:
         self._say(f"Data: {plan.data}   serial devices: {self._folder / 'dev'}")
         where = "" if plan.data == state_directory() else f" --config {self._folder / 'gateway.toml'}"
         self._say(f"Watch: storefront events --follow{where}")
-        if not self._page:
+        if self._page:
+            self._say(f"Sign in at the page as `{_MANAGER}` with the PIN {self._pin}")
+        else:
             self._say("Page: not in this build." if plan.page_port else "Page: switched off.")
 
     def _over(self) -> bool:

@@ -276,6 +276,22 @@ class CommandCompleted(EventData, frozen=True, kw_only=True, omit_defaults=True)
     result: dict[str, Any] = {}
 
 
+@event("transactions", "audit.recorded")
+class AuditRecorded(EventData, frozen=True, kw_only=True):
+    """Somebody who may did something to the gateway. `hash` covers every other field; `previous` is that before."""
+
+    chain: str  # begins anew only when this gateway has lost its place
+    number: int
+    previous: str
+    at: str
+    act: str
+    account: str = ""  # as the shop called it; empty: the gateway itself, or somebody unknown
+    role: str = ""
+    outcome: Literal["done", "refused", "failed"] = "done"
+    subject: str = ""
+    hash: str
+
+
 # -- measurements
 
 

@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 import threading
 from pathlib import Path
 
-from config.loader import load
+from config.loader import data_directory, load
+from config.settings import Settings
 from devices.plan import plan
+from gateway.access.accounts import Accounts
 from gateway.app import Gateway
+from gateway.clock import SystemClock
 from gateway.commands.common import begin_logging, print_json, settings_of
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, StorefrontError
+
+log = logging.getLogger(__name__)
 
 
 def run(config: Path | None) -> int:
     """Run the gateway until it is told to stop."""
     settings = settings_of(config)
     begin_logging(settings.log.level)
+    if settings.page.enabled:
+        _offer_setup(settings)
     Gateway(settings, config).run(threading.Event(), None if config is None else threading.Event())
     return 0
+
+
+def _offer_setup(settings: Settings) -> None:
+    """Print the set-up code of a gateway that nobody has set up; only to a terminal, for a log is no place for it."""
+    accounts = Accounts(data_directory(settings), SystemClock())
+    try:
+        if accounts.set_up:
+            return
+        if sys.stdout.isatty():
+            print(f"Not set up yet. Set-up code for /setup of the page: {accounts.new_setup_code()}", flush=True)
+        else:
+            log.warning("page=not_set_up hint='storefront setup-code prints the code for /setup'")
+    except StorefrontError as error:  # a page that nobody can sign in to is no reason to lose events
+        log.error("accounts=unusable reason=%r hint=%r", error.reason, error.hint)
 
 
 def check_config(config: Path | None, *, as_json: bool) -> int:

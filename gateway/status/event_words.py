@@ -19,7 +19,9 @@ _TEXT = 40
 Parameters = dict[str, str | int | float]
 Told = tuple[str, Parameters] | None
 
-QUIET = frozenset({"store.gateway.heartbeat.v1", "store.kpi.hour.v1", "store.heatmap.sampled.v1"})
+QUIET = frozenset(
+    {"store.gateway.heartbeat.v1", "store.kpi.hour.v1", "store.heatmap.sampled.v1", "store.audit.recorded.v1"}
+)
 
 
 class _Event(msgspec.Struct):

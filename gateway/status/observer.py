@@ -16,8 +16,10 @@ from typing import Literal, Protocol
 import psutil
 
 from config.settings import DeviceSettings, Settings
+from gateway.access.audit import Audit, newest
 from gateway.clock import Clock, Instant
 from gateway.event import STREAMS, Origin, Stream
+from gateway.event_types import AuditRecorded
 from gateway.intake.health import DeviceBoard
 from gateway.intake.inlet import Inlet
 from gateway.journal.commit_loop import CommitLoop
@@ -130,6 +132,7 @@ class Gateway(Protocol):
     board: DeviceBoard
     inlet: Inlet
     commits: CommitLoop
+    audit: Audit
 
     @property
     def journal_path(self) -> Path:
@@ -223,6 +226,14 @@ class Observer:
             return []
         head = self._reader.head(stream)
         return self._reader.read(stream, max(0, head - limit), limit)[::-1]
+
+    def acts(self, limit: int) -> list[AuditRecorded]:
+        """The newest records of the audit trail, newest first; [] while there is no journal.
+
+        Raises:
+            JournalError: the journal cannot be read.
+        """
+        return newest(self._reader, limit) if self._readable() else []
 
     def close(self) -> None:
         """Release the reader."""

@@ -5,6 +5,7 @@ Templates escape everything; a text that a device gave is never markup. Knows Ji
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from gateway.access.accounts import Role, at_least
 from gateway.status import words
 from gateway.status.language import LANGUAGES, NAMES, Language
+from gateway.status.session import Visitor
 from gateway.status.snapshot import Snapshot
 from gateway.status.today import Figure, Today
 from gateway.status.verdict import troubles
@@ -25,6 +28,9 @@ PAGES: dict[str, tuple[str, ...]] = {
     "sync": ("verdict", "trouble", "delivery", "streams", "workers"),
 }
 """The pages and the parts they are made of."""
+
+STAFF_PARTS = frozenset({"events"})
+"""Parts that tell of single sales and persons' doings: not for who is not signed in."""
 
 _CHART_HEIGHT = 64
 _HOURS_LEAST = 12
@@ -47,30 +53,43 @@ class Page:
         )  # fmt: skip
         self._environment.globals.update(words=words, names=NAMES, bars=bars, assets=asset_version())
 
-    def page(self, name: str, snapshot: Snapshot, language: str) -> str:
-        """A whole page, ready without JavaScript."""
-        values = self._values(snapshot, language)
-        parts = [(part, Markup(self._part(part, values))) for part in PAGES[name]]
-        return self._environment.get_template("page.html").render(page=name, parts=parts, **values)
+    def page(self, name: str, snapshot: Snapshot, language: str, visitor: Visitor = Visitor()) -> str:  # noqa: B008
+        """A whole page for a visitor, ready without JavaScript."""
+        values = self._values(snapshot, language, visitor.role)
+        parts = [(part, Markup(self._part(part, values))) for part in parts_of(name, visitor.role)]
+        return self._environment.get_template("page.html").render(page=name, parts=parts, visitor=visitor, **values)
 
-    def parts(self, name: str, snapshot: Snapshot, language: str) -> dict[str, str]:
-        """The parts of a page by their element's id."""
-        values = self._values(snapshot, language)
-        return {part: self._part(part, values) for part in PAGES[name]}
+    def parts(self, name: str, snapshot: Snapshot, language: str, role: Role = "viewer") -> dict[str, str]:
+        """The parts of a page by their element's id, for everybody in that role."""
+        values = self._values(snapshot, language, role)
+        return {part: self._part(part, values) for part in parts_of(name, role)}
+
+    def form(self, name: str, language: str, visitor: Visitor, values: Mapping[str, object]) -> str:
+        """A page that is no picture of the store: template `name` with these values, `t`, `_`, `say`, `visitor`."""
+        speaker = self._languages[language]
+        return self._environment.get_template(f"{name}.html").render(
+            t=speaker, _=speaker.text, say=speaker.say, visitor=visitor, role=visitor.role, **values
+        )
 
     def _part(self, part: str, values: dict[str, Any]) -> str:
         return self._environment.get_template(f"{part}.html").render(**values)
 
-    def _values(self, snapshot: Snapshot, language: str) -> dict[str, Any]:
+    def _values(self, snapshot: Snapshot, language: str, role: Role = "viewer") -> dict[str, Any]:
         speaker = self._languages[language]
         return {
             "s": snapshot,
+            "role": role,
             "t": speaker,
             "_": speaker.text,
             "say": speaker.say,
             "troubles": troubles(snapshot),
             "why": Why(speaker),
         }
+
+
+def parts_of(name: str, role: Role) -> tuple[str, ...]:
+    """The parts of a page that are for a role."""
+    return tuple(part for part in PAGES[name] if part not in STAFF_PARTS or at_least(role, "staff"))
 
 
 class Why:

@@ -2,15 +2,15 @@
 
 `/` `/devices` `/sync`  pages, complete without JavaScript      `/live?page=…`  their parts again, as they change (SSE)
 `/api/status`           the `Snapshot` as JSON                  `/api/status/schema`  its JSON Schema
-`/api/events?stream=&limit=`  newest events, on loopback only   `/healthz`, `/metrics`  for machines
+`/api/events?stream=&limit=`  newest events, for staff          `/healthz`, `/metrics`  for machines
+`/setup` `/sign-in` `/account` `/accounts` `/audit`  see `sign_in`
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -19,11 +19,17 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
+from gateway.access.accounts import Role
 from gateway.errors import StorefrontError
 from gateway.event import STREAMS, Stream
+from gateway.event_types import AuditRecorded
 from gateway.status.language import LANGUAGES, choose
 from gateway.status.page import HERE, PAGES
+from gateway.status.session import Busy as Busy
+from gateway.status.session import Visitor, WriteRoute, door_of, require, visitor_of
+from gateway.status.sign_in import routes as access_routes
 from gateway.status.snapshot import Snapshot, not_healthy
 from gateway.status.verdict import Trouble, troubles
 
@@ -56,12 +62,20 @@ class Desk(Protocol):
         """The present state, at most half a second old."""
         ...
 
-    async def page(self, name: str, language: str) -> bytes:
+    async def page(self, name: str, language: str, visitor: Visitor) -> bytes:
         """A page, rendered."""
         ...
 
-    async def parts(self, name: str, language: str) -> dict[str, str]:
+    async def parts(self, name: str, language: str, role: Role) -> dict[str, str]:
         """A page's parts, rendered."""
+        ...
+
+    async def form(self, name: str, language: str, visitor: Visitor, values: Mapping[str, object]) -> bytes:
+        """A form's page, rendered."""
+        ...
+
+    async def acts(self, limit: int) -> list[AuditRecorded]:
+        """The newest records of the audit trail, newest first."""
         ...
 
     async def events(self, stream: Stream, limit: int) -> list[bytes]:
@@ -73,10 +87,6 @@ class Desk(Protocol):
         ...
 
 
-class Busy(StorefrontError):
-    """Too many questions wait already."""
-
-
 def application(desk: Desk, default_language: str) -> Starlette:
     """The whole site."""
     return Starlette(
@@ -85,13 +95,24 @@ def application(desk: Desk, default_language: str) -> Starlette:
             Route("/live", _live(desk, default_language)),
             Route("/api/status", _status(desk)),
             Route("/api/status/schema", _schema),
-            Route("/api/events", _events(desk)),
+            Route("/api/events", require("staff")(_events(desk))),
             Route("/healthz", _healthz(desk)),
             Route("/metrics", _metrics(desk)),
+            *access_routes(desk, lambda request: _language(request, default_language)),
             Mount("/static", StaticFiles(directory=HERE / "static", follow_symlink=False)),
         ],
         exception_handlers={StorefrontError: _sorry},
     )
+
+
+def body_limit(app: Starlette) -> Callable[[Scope], int | None]:
+    """The longest body that a path takes, by the application's own routes; None where it takes no writes."""
+    writes = [route for route in app.routes if isinstance(route, WriteRoute)]
+
+    def limit(scope: Scope) -> int | None:
+        return next((route.max_bytes for route in writes if route.path_regex.match(scope["path"])), None)
+
+    return limit
 
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -104,7 +125,7 @@ def _page(desk: Desk, name: str, default: str) -> Endpoint:
             kept = RedirectResponse(request.url.path if request.url.path in _PATHS else "/", 303)
             kept.set_cookie(COOKIE, wanted, max_age=31_536_000, httponly=True, samesite="lax")
             return kept
-        html = await desk.page(name, _language(request, default))
+        html = await desk.page(name, _language(request, default), visitor_of(request))
         return Response(html, media_type="text/html", headers={"vary": "Accept-Language, Cookie"})
 
     return page
@@ -124,18 +145,22 @@ def _live(desk: Desk, default: str) -> Endpoint:
             return Response(media_type="text/event-stream")
         if viewers >= VIEWERS:
             return PlainTextResponse("too many viewers\n", 503, headers={"retry-after": "30"})
-        return StreamingResponse(changes(name, _language(request, default)), media_type="text/event-stream")
+        return StreamingResponse(changes(request, name, _language(request, default)), media_type="text/event-stream")
 
-    async def changes(name: str, language: str) -> AsyncIterator[bytes]:
+    async def changes(request: Request, name: str, language: str) -> AsyncIterator[bytes]:
         nonlocal viewers
         viewers += 1
+        role, door = visitor_of(request).role, door_of(request)
         try:
             shown: dict[str, str] = {}
             quiet_s = 0.0
             yield b"retry: 3000\n\n"
             while not desk.stopping.is_set():
+                if door.visitor(request, touch=False).role != role:  # signed out meanwhile, elsewhere or by time
+                    yield b"event: role\ndata: {}\n\n"
+                    return
                 try:
-                    parts = await desk.parts(name, language)
+                    parts = await desk.parts(name, language, role)
                 except StorefrontError:
                     parts = {}  # the reader sees that nothing comes; the next look may succeed
                 changed = {part: html for part, html in parts.items() if shown.get(part) != html}
@@ -162,7 +187,10 @@ def _until_next_look() -> float:
 def _status(desk: Desk) -> Endpoint:
     async def status(request: Request) -> Response:
         snapshot = await desk.snapshot()
-        return Response(_encode(Status(snapshot, troubles(snapshot))), media_type="application/json")
+        wrong = troubles(snapshot)
+        if not visitor_of(request).may("staff"):
+            snapshot = msgspec.structs.replace(snapshot, events=type(snapshot.events)())
+        return Response(_encode(Status(snapshot, wrong)), media_type="application/json")
 
     return status
 
@@ -173,8 +201,6 @@ async def _schema(request: Request) -> Response:
 
 def _events(desk: Desk) -> Endpoint:
     async def events(request: Request) -> Response:
-        if not _from_here(request):
-            return PlainTextResponse("whole events are told on this machine only\n", 403)
         wanted = request.query_params.get("stream", "")
         limit = request.query_params.get("limit", str(_EVENTS))
         streams: list[Stream] = [stream for stream in STREAMS if wanted in ("", stream)]
@@ -222,10 +248,3 @@ async def _sorry(request: Request, error: Exception) -> Response:
 
 def _language(request: Request, default: str) -> str:
     return choose(request.cookies.get(COOKIE, ""), request.headers.get("accept-language", ""), default)
-
-
-def _from_here(request: Request) -> bool:
-    try:
-        return request.client is not None and ipaddress.ip_address(request.client.host).is_loopback
-    except ValueError:
-        return False

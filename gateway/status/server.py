@@ -13,18 +13,22 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import uvicorn
 
+from config.loader import data_directory
+from gateway.access.accounts import Accounts, Role
 from gateway.errors import Unavailable
 from gateway.event import Stream
+from gateway.event_types import AuditRecorded
 from gateway.status.guard import Guard
-from gateway.status.observer import Gateway, Observer
+from gateway.status.observer import LOOPBACK, Gateway, Observer
 from gateway.status.page import Page
-from gateway.status.routes import Busy, application
+from gateway.status.routes import Busy, application, body_limit
+from gateway.status.session import Door, Doorway, Visitor
 from gateway.status.snapshot import Snapshot, snapshot
 
 __all__ = ["Gateway", "StatusServer"]
@@ -38,6 +42,7 @@ _CONNECTIONS = 100
 _ANSWER_S = 10.0
 _WAIT_S = 0.25
 _CLOSE_S = 1.0
+_NOTES_EVERY_S = 5.0
 
 
 class StatusServer:
@@ -52,6 +57,9 @@ class StatusServer:
         self._gateway = gateway
         self._settings = gateway.settings.page
         self._desk = _Desk(Observer(gateway), Page(gateway.settings.gateway.time_zone))
+        self._accounts = Accounts(data_directory(gateway.settings), gateway.clock)
+        self.door = Door(self._accounts, gateway.audit, gateway.clock, local=self._settings.host in LOOPBACK)
+        self._noted_s = 0.0
         self._socket: socket.socket | None = None
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
@@ -69,7 +77,8 @@ class StatusServer:
         """
         host, port = self._settings.host, self._settings.port
         self._socket = _listen(host, port)
-        app = Guard(application(self._desk, self._gateway.settings.gateway.language), host)
+        site = application(self._desk, self._gateway.settings.gateway.language)
+        app = Guard(Doorway(site, self.door), host, body_limit=body_limit(site))
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app, loop="asyncio", http="h11", ws="none", lifespan="off", log_config=None, access_log=False,
@@ -90,6 +99,16 @@ class StatusServer:
         if self._thread is not None and not self._thread.is_alive():
             raise Unavailable("serve page", self._settings.host, "the HTTP server has ended", "see the log")
         self._desk.answer(_WAIT_S)
+        if (now_s := time.monotonic()) - self._noted_s >= _NOTES_EVERY_S:
+            self._noted_s = now_s
+            self._tell_notes()
+
+    def _tell_notes(self) -> None:
+        """Put what was done at the box itself into the audit trail; what cannot be put there now waits."""
+        with contextlib.suppress(Unavailable):
+            for note in self._accounts.book().notes if self._gateway.commits.is_open else ():
+                self._gateway.audit.record(note.act, role="box", subject=note.subject, at_s=note.at_ms / 1000)
+                self._accounts.noted(1)
 
     def close(self) -> None:
         """End the server, then release what it looked at."""
@@ -105,6 +124,7 @@ class StatusServer:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+        self.door.close()
         self._desk.close()
 
     def _serve(self) -> None:
@@ -122,10 +142,10 @@ class _Desk:
         self._questions: queue.Queue[tuple[Callable[[], Any], Future[Any]]] = queue.Queue(_QUESTIONS)
         self._snapshot: Snapshot | None = None
         self._looked_s = 0.0
-        self._rendered: dict[tuple[str, str], dict[str, str]] = {}
+        self._rendered: dict[tuple[str, str, Role], dict[str, str]] = {}
         self._exposition: Callable[[Snapshot], tuple[bytes, str]] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._asked: dict[tuple[str, str], asyncio.Future[dict[str, str]]] = {}
+        self._asked: dict[tuple[str, str, Role], asyncio.Future[dict[str, str]]] = {}
         self._stopped = threading.Event()
         self.stopping = asyncio.Event()
 
@@ -142,20 +162,28 @@ class _Desk:
         """The present state."""
         return await self._ask(self._look)
 
-    async def page(self, name: str, language: str) -> bytes:
+    async def page(self, name: str, language: str, visitor: Visitor) -> bytes:
         """A page, rendered."""
-        return await self._ask(lambda: self._page.page(name, self._look(), language).encode())
+        return await self._ask(lambda: self._page.page(name, self._look(), language, visitor).encode())
 
-    async def parts(self, name: str, language: str) -> dict[str, str]:
+    async def form(self, name: str, language: str, visitor: Visitor, values: Mapping[str, object]) -> bytes:
+        """A form's page, rendered."""
+        return await self._ask(lambda: self._page.form(name, language, visitor, values).encode())
+
+    async def acts(self, limit: int) -> list[AuditRecorded]:
+        """The newest records of the audit trail."""
+        return await self._ask(lambda: self._observer.acts(limit))
+
+    async def parts(self, name: str, language: str, role: Role) -> dict[str, str]:
         """A page's parts; who asks at the same moment shares the answer."""
-        key = name, language
+        key = name, language, role
         task = self._asked.get(key)
         if task is None:
-            task = self._asked[key] = asyncio.ensure_future(self._ask(lambda: self._parts(name, language)))
+            task = self._asked[key] = asyncio.ensure_future(self._ask(lambda: self._parts(name, language, role)))
             task.add_done_callback(lambda done: self._answered(key, done))
         return await asyncio.shield(task)
 
-    def _answered(self, key: tuple[str, str], done: asyncio.Future[dict[str, str]]) -> None:
+    def _answered(self, key: tuple[str, str, Role], done: asyncio.Future[dict[str, str]]) -> None:
         self._asked.pop(key, None)
         if not done.cancelled():
             done.exception()  # seen, also when nobody waits for it any more
@@ -225,11 +253,11 @@ class _Desk:
             self._rendered.clear()
         return self._snapshot
 
-    def _parts(self, name: str, language: str) -> dict[str, str]:
+    def _parts(self, name: str, language: str, role: Role) -> dict[str, str]:
         seen = self._look()
-        key = name, language
+        key = name, language, role
         if key not in self._rendered:
-            self._rendered[key] = self._page.parts(name, seen, language)
+            self._rendered[key] = self._page.parts(name, seen, language, role)
         return self._rendered[key]
 
     def _metrics(self) -> tuple[bytes, str]:

@@ -244,3 +244,23 @@ HOURS = _("%(number)s h")
 DAYS = _("%(number)s days")
 JUST_NOW = _("just now")
 AGO = _("%(span_s)s ago")
+
+ROLES: dict[str, str] = {"viewer": _("viewer"), "staff": _("staff"), "manager": _("manager")}
+
+OUTCOMES: dict[str, str] = {"done": _("done"), "refused": _("refused"), "failed": _("failed")}
+
+ACTS: dict[str, str] = {
+    "page.setup": _("First manager made"),
+    "session.begin": _("Signed in"),
+    "session.lock": _("Locked out after wrong tries"),
+    "session.end": _("Signed out"),
+    "session.revoke": _("Session ended"),
+    "account.add": _("Account added"),
+    "account.pin": _("PIN changed"),
+    "account.role": _("Role changed"),
+    "account.unlock": _("Account unlocked"),
+    "account.remove": _("Account removed"),
+    "account.revoke": _("Session of an account ended"),
+    "account.reset": _("Account reset at the box"),
+}
+"""What the audit trail calls an act; another one is shown as it is."""

@@ -59,8 +59,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+def browser(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     with Browser(tmp_path_factory.mktemp("profile")) as opened:
+        cookie = {"name": "storefront_session", "value": site.sign_in("manager"), "httpOnly": True}
+        opened.devtools("Network.setCookie", url=address(site), **cookie)
         yield opened
 
 

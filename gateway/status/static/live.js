@@ -21,6 +21,7 @@
     const live = new EventSource(source);
     live.onopen = () => { clearTimeout(timer); timer = 0; gone.hidden = true; };
     live.onmessage = (message) => show(JSON.parse(message.data));
+    live.addEventListener("role", () => location.reload()); // signed out meanwhile
     live.onerror = () => {
       timer ||= setTimeout(() => { gone.hidden = false; }, 4000); // a moment's break is not worth a word
       if (live.readyState === EventSource.CLOSED) setTimeout(listen, 5000); // refused: the browser gives up, we do not

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from config.settings import DeviceSettings, GatewaySettings, PageSettings, Settings, StorageSettings
 from gateway import event_types as types
+from gateway.access.audit import Audit
 from gateway.clock import FakeClock, Instant
 from gateway.event import Draft, Origin, draft
 from gateway.intake.health import DeviceBoard
@@ -82,6 +83,7 @@ class FakeGateway:
         self.journal_path = directory / "journal.db"
         self.writer = JournalWriter(self.journal_path, "gw01", self.clock, max_bytes=64 << 20, ballast_bytes=0)
         self.commits = CommitLoop(self.writer, self.inlet, window_s=0.0)
+        self.audit = Audit(directory, self.journal_path, self.origin, self.inlet, self.commits, self.clock)
         self.supervisor = Workers()
         self.plans: Sequence[Plan] = [PlannedTill(device) for device in self.settings.devices]
         self.board.register("till1", "pos_json", "front", 300.0)

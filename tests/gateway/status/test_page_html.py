@@ -16,6 +16,7 @@ from gateway.status import words
 from gateway.status.language import LANGUAGES
 from gateway.status.observer import Observer
 from gateway.status.page import PAGES, Page
+from gateway.status.session import Visitor
 from gateway.status.snapshot import Facts, PlannedDevice, Snapshot, snapshot
 from gateway.status.verdict import Trouble
 from tests.gateway.status.shop import IMAGE, SCRIPT, FakeGateway, passed, sale
@@ -59,10 +60,19 @@ def facts(gateway: FakeGateway) -> Iterator[Facts]:
     observer.close()
 
 
+STAFF = Visitor(role="staff", account="Ann")
+
+
+def test_single_sales_and_events_are_not_for_who_is_not_signed_in(facts: Facts) -> None:
+    assert "events" in PAGE.parts("today", snapshot(facts), "en", "staff")
+    assert "events" not in PAGE.parts("today", snapshot(facts), "en")
+    assert "客流 +9 −4" not in Markup(PAGE.page("today", snapshot(facts), "zh_CN")).text
+
+
 def pages(shown: Snapshot) -> Iterator[Markup]:
     for language in LANGUAGES:
         for name in PAGES:
-            yield Markup(PAGE.page(name, shown, language))
+            yield Markup(PAGE.page(name, shown, language, STAFF))
 
 
 def test_every_page_is_well_formed_in_both_languages_and_asks_nobody_outside(facts: Facts) -> None:
@@ -75,7 +85,7 @@ def test_every_page_is_well_formed_in_both_languages_and_asks_nobody_outside(fac
 
 
 def test_today_shows_the_numbers_of_the_read_models(facts: Facts) -> None:
-    text = Markup(PAGE.page("today", snapshot(facts), "zh_CN")).text
+    text = Markup(PAGE.page("today", snapshot(facts), "zh_CN", STAFF)).text
     assert "¥20.00" in text and "¥10.00" in text and "22.2%" in text and "客流 +9 −4" in text
 
 
@@ -158,9 +168,9 @@ def test_no_text_of_a_device_or_a_tag_becomes_markup(gateway: FakeGateway) -> No
 
 
 def test_what_happens_in_one_part_does_not_change_the_others(facts: Facts) -> None:
-    before = PAGE.parts("today", snapshot(facts), "en")
+    before = PAGE.parts("today", snapshot(facts), "en", "staff")
     line = msgspec.structs.replace(
         facts.events[0], parameters={"people_in": 77, "people_out": 0, "net_money": "77 CNY"}
     )
-    after = PAGE.parts("today", snapshot(msgspec.structs.replace(facts, events=(line,))), "en")
+    after = PAGE.parts("today", snapshot(msgspec.structs.replace(facts, events=(line,))), "en", "staff")
     assert [part for part in before if before[part] != after[part]] == ["events"]

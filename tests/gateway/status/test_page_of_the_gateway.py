@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 
 from config.settings import BrokerSettings, DeviceSettings, PageSettings, Settings, StorageSettings
+from gateway.access.accounts import Accounts
 from gateway.app import Gateway
 from gateway.intake.inlet import Item
 from tests.gateway.status.shop import FakeGateway, sale
@@ -49,7 +50,14 @@ def test_a_missing_port_is_on_the_page_with_what_to_do_and_a_sale_is_counted_wit
             until("/", "Till till-9 (front) is not connected")
             draft = FakeGateway(tmp_path / "words").draft(sale("88.80"), "pos_escpos/till-9", "front")
             gateway.inlet.offer("test", Item([draft]))
+            accounts = Accounts(tmp_path / "data", gateway.clock)
+            accounts.add("Ann", "manager", "482915")
+            signed = http.post(
+                "/sign-in", data={"name": "Ann", "pin": "482915"}, headers={"origin": str(http.base_url)}
+            )
+            assert (signed.status_code, signed.headers["location"]) == (303, "/")
             until("/", "Sale ¥88.80")
+            until("/audit", "Signed in")
             until("/", '<span class="number"><small>≥</small>¥88.80</span>')  # no till is connected: a lower bound
             total = http.get("/api/status").json()["status"]["delivery"]["total"]
             assert total["accepted"] == sum(

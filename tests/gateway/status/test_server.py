@@ -14,7 +14,9 @@ import httpx
 import msgspec
 import pytest
 
+from config.loader import data_directory
 from gateway import event_types as types
+from gateway.access.accounts import Accounts, Role
 from gateway.errors import Unavailable
 from gateway.event import STREAMS
 from gateway.journal.cursor import acknowledge
@@ -48,6 +50,14 @@ class Site:
 
     def status(self) -> dict[str, Any]:
         return dict(self.get("/api/status").json()["status"])
+
+    def sign_in(self, role: Role = "staff", name: str = "Ann") -> str:
+        """Let this site's client be somebody; gives the session's token."""
+        accounts = Accounts(data_directory(self.gateway.settings), self.gateway.clock)
+        account = accounts.book().account(name) or accounts.add(name, role, "482915")
+        token = self.server.door.sessions.begin(account, "test")
+        self.http.cookies.set("storefront_session", token)
+        return token
 
     def raw(self, request: bytes) -> bytes:
         with socket.create_connection(("127.0.0.1", self.port), timeout=5) as line:
@@ -155,6 +165,8 @@ def test_on_a_wildcard_address_numbers_are_taken_and_foreign_names_are_not(tmp_p
     try:
         assert site.get("/healthz", host="10.1.2.3:8080").status_code == 200
         assert site.get("/healthz", host="evil.example").status_code == 421
+        assert site.get("/api/status").status_code == 403  # until a manager has been made
+        site.sign_in("manager")
         assert "page_open" in site.get("/api/status").text
     finally:
         site.close()
@@ -214,6 +226,7 @@ def test_the_page_is_up_before_the_journal_and_says_so(tmp_path: Path) -> None:
     try:
         assert "网关正在启动" in site.get("/").text
         assert site.get("/healthz").status_code == 503
+        site.sign_in()
         assert site.get("/api/events").json() == []
         assert site.status()["delivery"]["total"] is None
     finally:
@@ -223,6 +236,8 @@ def test_the_page_is_up_before_the_journal_and_says_so(tmp_path: Path) -> None:
 def test_events_are_given_newest_first_and_without_persons(site: Site) -> None:
     site.gateway.keep(sale("1"), sale("2", operator="SECRET", loyalty=types.Shopper(day_key="SECRET")))
     site.gateway.keep(types.CardSeen(reader="r", day_key="SECRET"))
+    assert site.get("/api/events").status_code == 401
+    site.sign_in()
     found = site.get("/api/events?stream=transactions&limit=1").json()
     assert [event["data"]["totals"]["net"] for event in found] == ["2"]
     everything = site.get("/api/events")
@@ -243,6 +258,7 @@ def parts_of(lines: Iterator[str]) -> dict[str, str]:
 
 
 def test_a_change_reaches_a_looking_browser_within_a_second_and_only_the_change(site: Site) -> None:
+    site.sign_in()
     with site.http.stream("GET", "/live?page=today", headers={"accept-language": "en"}) as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")
         lines = stream.iter_lines()

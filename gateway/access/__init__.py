@@ -1,0 +1,1 @@
+"""Who may do what at the page, and the record of it: PINs, accounts, sessions, the audit trail."""
