@@ -5,6 +5,8 @@ Secrets are never in the file, only references to them (`file:`, `env:`, `creden
 
 from __future__ import annotations
 
+import base64
+import binascii
 import difflib
 import os
 import re
@@ -17,7 +19,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
-from config.settings import Settings
+from config.settings import PrivacySettings, Settings
 from gateway.errors import ConfigError
 
 T = TypeVar("T")
@@ -209,6 +211,7 @@ def _problems(settings: Settings) -> Iterator[tuple[str, str, str]]:
                 place, "a secret stands in the configuration",
                 "write a reference: file:/path, env:NAME or credential:NAME",
             )  # fmt: skip
+    yield from _privacy_problems(settings.privacy)
     platform, feed = settings.platform, settings.feed
     missing = {"none": "", "mtls": "cert_file"}.get(platform.auth, "token")
     if platform.url and missing and not getattr(platform, missing):
@@ -217,6 +220,24 @@ def _problems(settings: Settings) -> Iterator[tuple[str, str, str]]:
         yield "platform.log.servers", "missing", "name some of the log's servers"
     if feed.enabled and feed.host not in ("127.0.0.1", "::1", "localhost") and not feed.cert_file:
         yield "feed.cert_file", "missing", "events leave this machine encrypted only: give cert_file and key_file"
+
+
+def _privacy_problems(privacy: PrivacySettings) -> Iterator[tuple[str, str, str]]:
+    for key, text in privacy.seal_keys.items():
+        try:
+            length = len(base64.b64decode(text, validate=True))
+        except (binascii.Error, ValueError):
+            length = 0
+        if length != 32:
+            yield (
+                f"privacy.seal_keys.{key}", "it is no X25519 public key",
+                "32 bytes in base64, 44 characters, as the platform gives them out",
+            )  # fmt: skip
+    if privacy.seal_with and privacy.seal_with not in privacy.seal_keys:
+        yield "privacy.seal_with", "there is no such key in privacy.seal_keys", "name one of them, or leave it empty"
+    for name in privacy.scheme_names:
+        if not name.strip() or len(name) > 64:
+            yield "privacy.scheme_names", "a name is empty or longer than 64 characters", "write what the till says"
 
 
 def _suggest(name: str, into: type[Any], path: str) -> str:

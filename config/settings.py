@@ -105,6 +105,7 @@ class DeviceSettings(Section, frozen=True, kw_only=True):
     stale_after_s: Positive = 300.0  # silence after which the page calls it stale
     policy: Literal["", "wait", "drop_oldest"] = ""  # full lane; default: serial drops the oldest, mqtt waits
     keep_text: bool = False  # scanners: journal the text of codes that mean nothing to us; it may be personal
+    personal: bool = False  # card readers, beacons: shoppers carry what it sees, so it is kept with a consent only
     enabled: bool = True
     options: dict[str, Any] = {}  # the driver's own, see `storefront drivers NAME`
 
@@ -135,6 +136,26 @@ class EventLogSettings(Section, frozen=True, kw_only=True):
     ca_file: str = ""
     cert_file: str = ""
     key_file: str = ""
+
+
+Scheme = Literal["member", "phone", "email", "app", "payment", "beacon", "card"]
+Purpose = Literal["visits", "matching", "offers", "analytics"]
+KeyId = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_-]{0,31}$")]
+
+
+class PrivacySettings(Section, frozen=True, kw_only=True):
+    """`[privacy]`: how persons are keyed, and what allows to name one."""
+
+    seal_keys: dict[KeyId, str] = {}  # key id → the platform's X25519 public key, 32 bytes in base64
+    seal_with: str = ""  # which of them; empty: the last
+    member_check: Literal["none", "luhn", "gs1"] = "none"  # check digit of member numbers; a wrong one names nobody
+    scheme_names: dict[str, Scheme] = {}  # what tills call a kind of identifier → ours
+    assumed_purposes: dict[Scheme, tuple[Purpose, ...]] = {}  # agreed to elsewhere, as in the membership's terms
+    notice_version: str = ""  # where a consent names no notice: the one that hangs in the shop …
+    notice_digest: Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?$")] = ""  # … and its SHA-256
+    consent_days: Annotated[float, Meta(gt=0, le=3660)] = 730  # a consent without an end of its own ends after this
+    consent_kept_days: Annotated[float, Meta(ge=1, le=3660)] = 365  # ended ones stay so long, against late messages
+    consent_rows: Annotated[int, Meta(ge=100, le=5_000_000)] = 200_000  # persons × purposes; the oldest go first
 
 
 class PlatformSettings(Section, frozen=True, kw_only=True):
@@ -197,6 +218,7 @@ class Settings(Section, frozen=True, kw_only=True):
     broker: BrokerSettings = BrokerSettings()
     page: PageSettings = PageSettings()
     presence: PresenceSettings = PresenceSettings()
+    privacy: PrivacySettings = PrivacySettings()
     platform: PlatformSettings = PlatformSettings()
     feed: FeedSettings = FeedSettings()
     log: LogSettings = LogSettings()

@@ -80,6 +80,7 @@ class Intake:
             antenna_zones={int(antenna): zone for antenna, zone in settings.antenna_zones.items()},
             depart_after_s=settings.depart_after_s,
             keep_text=settings.keep_text,
+            personal=settings.personal,
         )
 
     def drafts(

@@ -42,7 +42,10 @@ from gateway.runtime.signals import Signals
 from gateway.runtime.supervisor import Supervisor
 from gateway.runtime.systemd import Notifier, Watchdog, watchdog_s
 from gateway.runtime.worker import Factory, Worker
+from gateway.shopper.consent import Consents
 from gateway.shopper.day_keys import DayKeys
+from gateway.shopper.key_ring import KeyRing
+from gateway.shopper.subjects import ShopperSubjects
 
 if TYPE_CHECKING:
     from gateway.camera_plan import CameraPlan
@@ -87,12 +90,6 @@ class Gateway:
         self.origin = Origin(gateway.tenant, gateway.store, gateway.name)
         self.inlet = Inlet()
         self.board = DeviceBoard()
-        self.day_keys = DayKeys(self.directory / "keys")
-        self.sightings = Sightings(self.origin, settings.presence)
-        self.normaliser = Normaliser(
-            self.origin, self.sightings, self.day_keys, time_zone=gateway.time_zone, currency=gateway.currency
-        )
-        self.intake = Intake(self.normaliser, self.inlet, self.board, self.clock)
         self.seal = PayloadSeal(self.directory / "keys" / "quarantine.key")
         self.writer = JournalWriter(
             self.journal_path, gateway.name, self.clock, max_bytes=storage.max_mib << 20,
@@ -100,6 +97,20 @@ class Gateway:
         )  # fmt: skip
         self.commits = CommitLoop(self.writer, self.inlet, window_s=storage.window_s)
         self.audit = Audit(self.directory, self.journal_path, self.origin, self.inlet, self.commits, self.clock)
+        keys, privacy = self.directory / "keys", settings.privacy
+        self.day_keys = DayKeys(keys, gateway.time_zone)
+        self.key_ring = KeyRing(keys, privacy.seal_keys, privacy.seal_with)
+        self.consents = Consents(
+            self.journal_path, self.commits, keys / "consent.key", most_rows=privacy.consent_rows,
+            kept_days=privacy.consent_kept_days,
+        )  # fmt: skip
+        self.subjects = ShopperSubjects(privacy, gateway.region, self.consents, self.day_keys, self.key_ring)
+        self.sightings = Sightings(self.origin, settings.presence, self.subjects)
+        self.normaliser = Normaliser(
+            self.origin, self.sightings, self.day_keys, self.subjects, time_zone=gateway.time_zone,
+            currency=gateway.currency,
+        )  # fmt: skip
+        self.intake = Intake(self.normaliser, self.inlet, self.board, self.clock)
         self.chores = Chores(self)
         self.supervisor = Supervisor(self.clock)
         self.broker = Broker(self.directory / "broker", settings.broker.port)
@@ -129,6 +140,7 @@ class Gateway:
             self.notifier.stopping()
             if hung := self.supervisor.stop(5.0):
                 log.warning("stop=incomplete hung=%s", ",".join(hung))
+            self.consents.close()
             if signals is not None:
                 signals.close()
 
@@ -153,7 +165,7 @@ class Gateway:
             plan_cameras(fresh, str(self._file))  # a mistake is told now and not at the restart
         said = [
             f"restart needed: [{name}] changed"
-            for name in ("gateway", "storage", "broker", "page", "presence", "platform", "feed", "cameras")
+            for name in ("gateway", "storage", "broker", "page", "presence", "privacy", "platform", "feed", "cameras")
             if getattr(fresh, name) != getattr(self.settings, name)
         ]
         if fresh.log != self.settings.log:

@@ -200,7 +200,7 @@ class PointsSpent(_Points, frozen=True, kw_only=True, omit_defaults=True):
 
 class _Consent(EventData, frozen=True, kw_only=True, omit_defaults=True):
     record_id: str
-    purposes: tuple[str, ...]
+    purposes: tuple[str, ...]  # visits, matching, offers, analytics
     notice_version: str
     notice_digest: str
     language: str
@@ -517,6 +517,7 @@ class _Beacon(EventData, frozen=True, kw_only=True, omit_defaults=True):
     zone: str | None = None
     rssi_dbm: float | None = None
     dwell_s: float | None = None
+    shopper: Shopper | None = None  # a beacon that a person carries: `beacon` is then its day key
 
 
 @event("observations", "beacon.arrived")
@@ -587,9 +588,10 @@ class SensorRead(EventData, frozen=True, kw_only=True):
     unit: str
 
 
-class _Card(EventData, frozen=True, kw_only=True):
+class _Card(EventData, frozen=True, kw_only=True, omit_defaults=True):
     reader: str
-    day_key: str
+    day_key: str | None = None  # of a card of the shop's own; never beside `shopper`
+    shopper: Shopper | None = None  # of a reader for shoppers' cards, with a consent
 
 
 @event("observations", "lf.card.seen")

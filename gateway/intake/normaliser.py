@@ -21,6 +21,7 @@ from gateway.clock import Instant, rfc3339, rfc3339_s
 from gateway.errors import Rejected, Unavailable
 from gateway.event import Draft, Origin, draft
 from gateway.intake import reading as said
+from gateway.intake.person import Identity, Nobody, Subject, Subjects
 from gateway.intake.place import Place
 from gateway.intake.sightings import Sightings
 
@@ -60,15 +61,20 @@ class Normaliser:
         origin: Origin,
         sightings: Sightings,
         pseudonyms: Pseudonyms,
+        subjects: Subjects | None = None,
         *,
         time_zone: str = "UTC",
         currency: str = "",
     ) -> None:
-        """`time_zone` gives business dates, `currency` is the shop's, where a till does not say."""
+        """`time_zone` gives business dates, `currency` is the shop's, where a till does not say.
+
+        `subjects`: who identifiers of persons stand for; without it nobody is ever named.
+        """
         self.counters = NormaliserCounters()
         self._origin = origin
         self._sightings = sightings
         self._pseudonyms = pseudonyms
+        self._subjects = subjects or Nobody()
         self._zone = ZoneInfo(time_zone)
         self._currency = currency or None
         self._encode = msgspec.json.Encoder(decimal_format="string").encode
@@ -87,7 +93,7 @@ class Normaliser:
 
         Raises:
             Rejected: it holds a value that no event can have.
-            Unavailable: a pseudonym cannot be made now.
+            Unavailable: a pseudonym cannot be made, or a consent not be looked up, now.
         """
         rule = _RULES.get(type(reading))
         if rule is None:
@@ -121,8 +127,10 @@ class Normaliser:
         workstation = reading.workstation_id or place.device
         date = reading.business_date or datetime.fromtimestamp(happened_s, self._zone).date().isoformat()
         transaction_id = f"{self._origin.store}-{workstation}-{date}-{reading.sequence}"
-        if reading.member:
-            self.counters.subjects_dropped += 1
+        named = ((Identity(reading.member_scheme or "member", reading.member),) if reading.member else ()) + (
+            reading.identities
+        )
+        subject = self._subject(named, at, happened_s)
         operator = reading.operator and self._pseudonyms.day_key("operator", reading.operator, at)
         sale = types.Sale(
             transaction_id=transaction_id,
@@ -136,16 +144,37 @@ class Normaliser:
             lines=reading.lines,
             tenders=reading.tenders,
             coupons=reading.coupons,
+            loyalty=subject.shopper if subject is not None else None,
             totals=reading.totals,
             tap=reading.tap,
             confidence=reading.confidence,
             receipt_end=reading.end,
         )
         if reading.device_seq is None:  # the till gave it no number that would tell it from another of the same content
-            return [self._draft(sale, reading, place, at, happened_s, delivery, fresh=fresh)]
+            return [self._draft(sale, reading, place, at, happened_s, delivery, fresh=fresh, person=subject)]
         # The same receipt told twice (by two taps, after a restart of the till) is one sale; a different total is not.
         fact = _fact("sale", transaction_id, reading.kind, str(reading.totals.net))
-        return [self._draft(sale, reading, place, at, happened_s, fact, fresh=False)]
+        return [self._draft(sale, reading, place, at, happened_s, fact, fresh=False, person=subject)]
+
+    def _points(self, reading: said.Points, place: Place, at: Instant, delivery: bytes, fresh: bool) -> list[Draft]:
+        named = (Identity(reading.member_scheme or "member", reading.member),) if reading.member else ()
+        subject = self._subject(named, at, self._happened(reading, at))
+        data = (types.PointsEarned if reading.act == "earned" else types.PointsSpent)(
+            programme=reading.programme, points=reading.points, transaction_id=reading.transaction_id,
+            shopper=subject.shopper if subject is not None else None,
+        )  # fmt: skip
+        return [self._plain(data, reading, place, at, delivery, fresh, person=subject)]
+
+    def _consent(
+        self, reading: said.ConsentAct, place: Place, at: Instant, delivery: bytes, fresh: bool
+    ) -> list[Draft]:
+        data = self._subjects.consent(reading, at, self._happened(reading, at))
+        happened_s = self._happened(reading, at)
+        person = None if data.shopper is None else Subject(data.shopper, data.record_id)
+        if reading.record_id is not None or happened_s != at.wall_s:  # told twice, it is the same act
+            words = (reading.act, data.record_id, *data.purposes, data.expires_at or "")
+            delivery, fresh = _fact("consent", *words), False
+        return [self._draft(data, reading, place, at, happened_s, delivery, fresh=fresh, person=person)]
 
     def _basket(self, reading: said.BasketStep, place: Place, at: Instant, delivery: bytes, fresh: bool) -> list[Draft]:
         data = types.Basket(
@@ -155,8 +184,13 @@ class Normaliser:
 
     def _scan(self, reading: said.Scan, place: Place, at: Instant, delivery: bytes, fresh: bool) -> list[Draft]:
         if reading.kind == "loyalty":
-            self.counters.subjects_dropped += 1
-            return [self._plain(types.InteractionScanned(scanner=place.device), reading, place, at, delivery, fresh)]
+            named = Identity(reading.scheme or "member", reading.text)
+            subject = self._subject((named,), at, self._happened(reading, at))
+            seen = types.InteractionScanned(
+                scanner=place.device, campaign=reading.campaign, content_id=reading.content_id,
+                shopper=subject.shopper if subject is not None else None,
+            )  # fmt: skip
+            return [self._plain(seen, reading, place, at, delivery, fresh, person=subject)]
         gs1 = {ai: value for ai, value in reading.gs1.items() if ai not in _PERSONAL_AIS}
         link = reading.digital_link
         if link is not None and any(f"/{ai}/" in link for ai in _PERSONAL_AIS):
@@ -181,20 +215,35 @@ class Normaliser:
         return [self._plain(data, reading, place, at, delivery, fresh, subject=reading.gtin)]
 
     def _card(self, reading: said.CardRead, place: Place, at: Instant, delivery: bytes, fresh: bool) -> list[Draft]:
-        key = self._pseudonyms.day_key("lf_card", str(reading.number), at)
-        return [self._plain(types.CardSeen(reader=place.device, day_key=key), reading, place, at, delivery, fresh)]
+        return self._card_event(types.CardSeen, reading, place, at, delivery, fresh)
 
     def _card_gone(
         self, reading: said.CardRemoved, place: Place, at: Instant, delivery: bytes, fresh: bool
     ) -> list[Draft]:
-        key = self._pseudonyms.day_key("lf_card", str(reading.number), at)
-        return [self._plain(types.CardGone(reader=place.device, day_key=key), reading, place, at, delivery, fresh)]
+        return self._card_event(types.CardGone, reading, place, at, delivery, fresh)
+
+    def _card_event(
+        self, kind: type[types.CardSeen | types.CardGone], reading: said.CardRead | said.CardRemoved, place: Place,
+        at: Instant, delivery: bytes, fresh: bool,
+    ) -> list[Draft]:  # fmt: skip
+        number = str(reading.number)
+        if not place.personal:  # the shop's own: keys of staff, of lockers
+            key = self._pseudonyms.day_key("lf_card", number, at)
+            return [self._plain(kind(reader=place.device, day_key=key), reading, place, at, delivery, fresh)]
+        subject = self._subject((Identity("card", number),), at, self._happened(reading, at))
+        data = kind(reader=place.device, shopper=subject.shopper if subject is not None else None)
+        return [self._plain(data, reading, place, at, delivery, fresh, person=subject)]
 
     def _custom(self, reading: said.Custom, place: Place, at: Instant, delivery: bytes, fresh: bool) -> list[Draft]:
         entry = types.EVENT_TYPES.get(reading.event_type)
         if entry is None:
             self.counters.unknown_types += 1
             return []
+        if entry.data in _PERSONAL or _PERSON_FIELDS & reading.values.keys():
+            raise Rejected(
+                "map to event", reading.event_type, "a mapping cannot name a person in an event of its own",
+                "map to reading `points`, `consent` or `scan` (kind loyalty); they key what names a person",
+            )  # fmt: skip
         try:
             data = msgspec.convert(reading.values, entry.data, strict=False)
         except msgspec.ValidationError as error:
@@ -226,28 +275,35 @@ class Normaliser:
 
     def _plain(
         self, data: types.EventData, reading: said.Reading, place: Place, at: Instant, delivery: bytes, fresh: bool,
-        subject: str | None = None,
+        subject: str | None = None, person: Subject | None = None,
     ) -> Draft:  # fmt: skip
         """An event whose identity is the device's own counter, or else the delivery it came with."""
+        fact = delivery
         if reading.device_seq is not None:
             kind = type(reading).__name__
             fact = _fact(kind, place.device, reading.device_boot or "", reading.device_seq)
-            return self._draft(
-                data, reading, place, at, self._happened(reading, at), fact, fresh=False, subject=subject
-            )
-        return self._draft(
-            data, reading, place, at, self._happened(reading, at), delivery, fresh=fresh, subject=subject
-        )
+            fresh = False
+        happened_s = self._happened(reading, at)
+        return self._draft(data, reading, place, at, happened_s, fact, fresh=fresh, subject=subject, person=person)
 
     def _draft(
         self, data: types.EventData, reading: said.Reading, place: Place, at: Instant, happened_s: float, fact: bytes,
-        *, fresh: bool, subject: str | None = None,
+        *, fresh: bool, subject: str | None = None, person: Subject | None = None,
     ) -> Draft:  # fmt: skip
         entry = types.type_of(data)
         return draft(
             entry.stream, entry.name, data, source=self._origin.source(place.path), at=at, happened_s=happened_s,
             subject=subject, zone=place.zone, srcseq=reading.device_seq, dedupe=fact, fresh=fresh,
+            extensions={"consentref": person.consent} if person is not None else None,
         )  # fmt: skip
+
+    def _subject(self, named: tuple[Identity, ...], at: Instant, happened_s: float) -> Subject | None:
+        if not named:
+            return None
+        subject = self._subjects.subject(named, at, happened_s)
+        if subject is None:
+            self.counters.subjects_dropped += 1
+        return subject
 
     def _happened(self, reading: said.Reading, at: Instant, other: datetime | None = None) -> float:
         """Best estimate of when it happened: the device's time where that can be true, else the time of arrival."""
@@ -263,6 +319,14 @@ class Normaliser:
             return told_s
         self.counters.implausible_times += 1
         return None
+
+
+# What only this module may fill in: a mapping that could would be a way past the consent.
+_PERSONAL = (
+    types.ConsentGranted, types.ConsentWithdrawn, types.PointsEarned, types.PointsSpent, types.VisitClosed,
+    types.CardSeen, types.CardGone,
+)  # fmt: skip
+_PERSON_FIELDS = frozenset({"shopper", "loyalty", "operator"})
 
 
 def _fact(*parts: str) -> bytes:
@@ -305,6 +369,8 @@ _RULES: dict[type[said.Reading], Rule] = {
     said.TagRead: Normaliser._sighting,
     said.BeaconSighting: Normaliser._sighting,
     said.Sale: Normaliser._sale,
+    said.Points: Normaliser._points,
+    said.ConsentAct: Normaliser._consent,
     said.BasketStep: Normaliser._basket,
     said.Scan: Normaliser._scan,
     said.CardRead: Normaliser._card,

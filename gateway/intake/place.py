@@ -14,6 +14,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     antenna_zones: dict[int, str] = {}
     depart_after_s: float | None = None
     keep_text: bool = False
+    personal: bool = False  # the cards or beacons it sees are carried by shoppers
 
     def zone_of(self, antenna: int | None) -> str | None:
         """The zone that an antenna looks at; the device's own where nothing else is said."""

@@ -17,9 +17,9 @@ from gateway.event_types import Discount, Tax, Tender, Totals
 from gateway.event_types import Line as SaleLine
 
 __all__ = [
-    "KINDS", "BasketStep", "BeaconSighting", "Button", "CardRead", "CardRemoved", "Contact", "Custom", "DeviceState",
-    "Discount", "DoorCount", "Feedback", "Reading", "Sale", "SaleLine", "Scan", "SensorValue", "TagRead", "Tax",
-    "Tender", "Totals", "Weight",
+    "KINDS", "BasketStep", "BeaconSighting", "Button", "CardRead", "CardRemoved", "ConsentAct", "Contact", "Custom",
+    "DeviceState", "Discount", "DoorCount", "Feedback", "Identity", "Points", "Reading", "Sale", "SaleLine", "Scan",
+    "SensorValue", "TagRead", "Tax", "Tender", "Totals", "Weight",
 ]  # fmt: skip
 
 
@@ -34,6 +34,13 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     device_at: datetime | None = None
     device_seq: str | None = None
     device_boot: str | None = None
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """An identifier of a person as it was read: raw, so it never leaves memory. `scheme`: as the device names it."""
+
+    scheme: str
+    value: str
 
 
 class TagRead(Reading, frozen=True, tag="tag_read", kw_only=True, omit_defaults=True):
@@ -80,6 +87,9 @@ class Scan(Reading, frozen=True, tag="scan", kw_only=True, omit_defaults=True):
     digital_link: str | None = None
     addon: str | None = None  # EAN-13 add-on, 2 or 5 digits
     coupon: dict[str, str] = {}
+    scheme: str | None = None  # loyalty: what kind of identifier `text` is; None: a member number
+    campaign: str | None = None  # loyalty and QR: what the code says it was printed for …
+    content_id: str | None = None  # … and which poster, shelf label or screen it stood on
     error: str | None = None
 
 
@@ -99,10 +109,37 @@ class Sale(Reading, frozen=True, tag="sale", kw_only=True, omit_defaults=True):
     coupons: tuple[str, ...] = ()
     member: str | None = None
     member_scheme: str | None = None
+    identities: tuple[Identity, ...] = ()  # further identifiers that the till gave: a phone beside the member number
     totals: Totals
     tap: Literal["json", "mqtt", "poslog", "escpos", "display"] = "json"
     confidence: float = 1.0  # 0–1
     end: Literal["cut", "feed", "idle"] | None = None  # how a passive tap knew that the receipt was over
+
+
+class Points(Reading, frozen=True, tag="points", kw_only=True, omit_defaults=True):
+    """Loyalty points were credited or used. `member` is a raw identifier and never leaves the intake."""
+
+    act: Literal["earned", "spent"] = "earned"
+    programme: str
+    points: Decimal
+    member: str | None = None
+    member_scheme: str | None = None
+    transaction_id: str | None = None
+
+
+class ConsentAct(Reading, frozen=True, tag="consent", kw_only=True, omit_defaults=True):
+    """A person agreed, or took an agreement back. `identifier` is raw and never leaves the intake."""
+
+    act: Literal["granted", "withdrawn"]
+    identifier: str
+    scheme: str = "member"
+    purposes: str = ""  # separated by commas or spaces; a withdrawal without any withdraws all
+    record_id: str | None = None
+    notice_version: str | None = None
+    notice_digest: str | None = None
+    language: str | None = None
+    method: str | None = None  # how it was given: `till`, `tablet`, `paper`, `app` …
+    expires: str | None = None  # RFC 3339
 
 
 class BasketStep(Reading, frozen=True, tag="basket_step", kw_only=True, omit_defaults=True):
@@ -190,7 +227,7 @@ class Custom(Reading, frozen=True, tag="custom", kw_only=True, omit_defaults=Tru
 KINDS: dict[str, type[Reading]] = {
     str(kind.__struct_config__.tag): kind
     for kind in (
-        TagRead, CardRead, CardRemoved, Scan, Sale, BasketStep, BeaconSighting, SensorValue, Contact, Button, Weight,
-        Feedback, DoorCount, DeviceState, Custom,
+        TagRead, CardRead, CardRemoved, Scan, Sale, Points, ConsentAct, BasketStep, BeaconSighting, SensorValue,
+        Contact, Button, Weight, Feedback, DoorCount, DeviceState, Custom,
     )
 }  # fmt: skip

@@ -16,6 +16,7 @@ from gateway import event_types as types
 from gateway.clock import Instant, rfc3339_s
 from gateway.event import Draft, Origin, draft
 from gateway.intake.epc import FACTORY_PREFIXES, decode, is_ignored, toggled
+from gateway.intake.person import Identity, Nobody, Subject, Subjects
 from gateway.intake.place import Place
 from gateway.intake.presence import BEACON, Arrived, Departed, Moved, Policy, Presence, Spot
 from gateway.intake.reading import BeaconSighting, Reading, TagRead
@@ -36,9 +37,11 @@ _TAGS: dict[type, type[types.RfidArrived | types.RfidMoved | types.RfidDeparted]
 class Sightings:
     """Shared by all sources; any thread may call."""
 
-    def __init__(self, origin: Origin, settings: PresenceSettings) -> None:
-        """`settings`: the `[presence]` table."""
+    def __init__(self, origin: Origin, settings: PresenceSettings, subjects: Subjects | None = None) -> None:
+        """`settings`: the `[presence]` table; `subjects`: whose the beacons are that shoppers carry."""
         self.ignored = 0  # reads of tags that name nothing
+        self.subjects_dropped = 0  # arrivals and departures of shoppers' beacons that no consent covered
+        self._subjects = subjects or Nobody()
         self._origin = origin
         self._ignore = () if settings.report_factory_epcs else FACTORY_PREFIXES
         self._policy = Policy(
@@ -159,6 +162,15 @@ class Sightings:
             if isinstance(change, Moved):
                 continue  # receivers overlap too much for a move to be a fact
             scheme, _, beacon = change.key.partition(":")
+            place = self._receivers[change.spot.reader]
+            person: Subject | None = None
+            if place.personal:
+                # Asked at each event, so that a withdrawal between arrival and departure counts.
+                person = self._subjects.subject((Identity("beacon", beacon),), at, change.last_seen.wall_s)
+                if person is None or person.shopper.day_key is None:
+                    self.subjects_dropped += 1
+                    continue  # without its name nothing is left of the event
+                beacon = person.shopper.day_key
             left = isinstance(change, Departed)
             kind = types.BeaconDeparted if left else types.BeaconArrived
             data = kind(
@@ -168,9 +180,9 @@ class Sightings:
                 zone=change.spot.zone,
                 rssi_dbm=None if change.rssi is None else round(change.rssi, 1),
                 dwell_s=round(change.last_seen.mono_s - change.first_seen.mono_s, 1) if left else None,
+                shopper=person.shopper if person is not None else None,
             )
-            place = self._receivers[change.spot.reader]
-            drafts.append(self._draft(data, place, change, at, beacon, change.spot.zone))
+            drafts.append(self._draft(data, place, change, at, beacon, change.spot.zone, person))
         return drafts
 
     def _draft(
@@ -181,12 +193,14 @@ class Sightings:
         at: Instant,
         subject: str,
         zone: str | None,
+        person: Subject | None = None,
     ) -> Draft:
         entry = types.type_of(data)
         happened_s = change.last_seen.wall_s
         return draft(
             entry.stream, entry.name, data, source=self._origin.source(place.path), at=at, happened_s=happened_s,
             subject=subject, zone=zone,
+            extensions={"consentref": person.consent} if person is not None else None,
         )  # fmt: skip
 
 

@@ -15,8 +15,9 @@ import os
 import secrets
 import threading
 import unicodedata
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from gateway.clock import Instant
 
@@ -27,14 +28,20 @@ _KEEP = timedelta(hours=48)
 class DayKeys:
     """Makes pseudonyms; any thread may ask."""
 
-    def __init__(self, directory: Path) -> None:
-        """`directory`: where the keys lie, made when first needed."""
+    def __init__(self, directory: Path, time_zone: str = "UTC") -> None:
+        """Store.
+
+        Args:
+            directory: where the keys lie, made when first needed.
+            time_zone: the shop's; a day ends at its midnight, which no visit spans.
+        """
         self._directory = directory
+        self._zone = ZoneInfo(time_zone)
         self._keys: dict[str, bytes] = {}
         self._lock = threading.Lock()
 
     def day_key(self, scheme: str, identifier: str, at: Instant) -> str:
-        """The pseudonym of an identifier on the (UTC) day of `at`: 32 hex characters.
+        """The pseudonym of an identifier on the shop's day of `at`: 32 hex characters.
 
         Args:
             scheme: what kind of identifier it is (`member`, `lf_card`, …); the same number in two schemes differs.
@@ -44,15 +51,22 @@ class DayKeys:
             OSError: the key cannot be stored.
         """
         normal = unicodedata.normalize("NFKC", identifier).strip().upper()
-        message = f"{scheme}\x1f{normal}".encode()
-        return hmac.new(self._key_of(at.wall_at), message, hashlib.sha256).hexdigest()[:32]
+        return self.keyed(f"{scheme}\x1f{normal}".encode(), at)
+
+    def keyed(self, plaintext: bytes, at: Instant) -> str:
+        """The pseudonym of what is normalised already (`Identifier.plaintext`).
+
+        Raises:
+            OSError: the key cannot be stored.
+        """
+        return hmac.new(self._key_of(at.wall_at), plaintext, hashlib.sha256).hexdigest()[:32]
 
     def destroy_old(self, now: Instant) -> int:
         """Overwrite and remove keys older than 48 hours; returns how many."""
         destroyed = 0
         with self._lock:
             for path in sorted(self._directory.glob("*.daykey")):
-                day = datetime.strptime(path.stem, "%Y-%m-%d").replace(tzinfo=UTC)
+                day = datetime.strptime(path.stem, "%Y-%m-%d").replace(tzinfo=self._zone)
                 if now.wall_at - day >= _KEEP + timedelta(days=1):
                     with path.open("r+b") as file:
                         file.write(b"\0" * _KEY_BYTES)
@@ -64,7 +78,7 @@ class DayKeys:
         return destroyed
 
     def _key_of(self, at: datetime) -> bytes:
-        day = at.strftime("%Y-%m-%d")
+        day = at.astimezone(self._zone).strftime("%Y-%m-%d")
         with self._lock:
             key = self._keys.get(day)
             if key is None:

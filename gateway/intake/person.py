@@ -1,0 +1,68 @@
+"""Persons, as intake may know them: identifiers as they were read, and the seam through which they become subjects.
+
+Who may be named, for what, and under which key is decided behind `Subjects` (`gateway.shopper`). Raw identifiers live
+in memory between a driver and that decision, and nowhere else. Knows no consent, no key and no storage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from gateway.clock import Instant
+from gateway.errors import Rejected
+from gateway.event_types import ConsentGranted, ConsentWithdrawn, Shopper
+from gateway.intake.reading import ConsentAct, Identity
+
+__all__ = ["Identity", "Nobody", "Subject", "Subjects"]
+
+
+class Subject(msgspec.Struct, frozen=True):
+    """A person as an event may name one, and the consent record that allows it."""
+
+    shopper: Shopper
+    consent: str
+
+
+class Subjects(Protocol):
+    """Who a reading's identifiers stand for. Called from the sources' own threads, for every reading with a person."""
+
+    def subject(self, identities: Sequence[Identity], at: Instant, happened_s: float) -> Subject | None:
+        """The person, as far as consent allows; None where it allows nothing or nobody is named for certain.
+
+        Args:
+            identities: as read; may be empty, malformed, several, or contradict each other.
+            at: when the reading was received.
+            happened_s: when it happened, seconds since 1970.
+
+        Raises:
+            Unavailable: whether there is a consent cannot be known now.
+        """
+        ...
+
+    def consent(self, act: ConsentAct, at: Instant, happened_s: float) -> ConsentGranted | ConsentWithdrawn:
+        """Take a consent or its withdrawal; it holds, durably, when this returns.
+
+        Raises:
+            Rejected: the act is not one: no such purpose, an identifier that is none, no notice.
+            Unavailable: it cannot be kept now.
+        """
+        ...
+
+
+class Nobody:
+    """`Subjects` where no consent is known: nobody is ever named."""
+
+    def subject(self, identities: Sequence[Identity], at: Instant, happened_s: float) -> Subject | None:
+        """None."""
+        return None
+
+    def consent(self, act: ConsentAct, at: Instant, happened_s: float) -> ConsentGranted | ConsentWithdrawn:
+        """Refuse.
+
+        Raises:
+            Rejected: always.
+        """
+        raise Rejected("take consent", act.act, "consents are not kept here", "do it while the gateway runs")

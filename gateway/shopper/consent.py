@@ -1,0 +1,426 @@
+"""Consent: what a person agreed to, looked up for every reading that names one.
+
+A row a person and purpose: the newest grant and the newest withdrawal, by the time of the act and not of its arrival,
+so that messages may come in any order. A withdrawal that is not older than the grant wins; what has ended or was never
+given allows nothing. A person is an HMAC under a key of this store that is in no backup and never leaves the machine.
+Rows lie in the journal's database and are written by its thread; a bounded cache of them serves the hot path. Knows no
+event, no device and no raw identifier beyond the call it came with.
+
+*Source*: PIPL Art. 14–16; GDPR Art. 7; ISO/IEC TS 27560 (the fields of a record).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import sqlite3
+import threading
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, TimeoutError
+from pathlib import Path
+from typing import Protocol, TypeVar, get_args
+
+import msgspec
+
+from config.settings import Purpose
+from gateway.errors import JournalError, JournalFull, Unavailable
+from gateway.journal.reader import JournalReader
+from gateway.shopper.identifiers import Identifier
+from gateway.shopper.key_file import load_or_make
+
+__all__ = ["PURPOSES", "Consent", "ConsentCounters", "Consents", "Purpose", "Standing", "Terms"]
+
+PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
+T = TypeVar("T")
+
+_CACHED = 20_000  # persons
+_WAIT_S = 5.0
+_SAME_VISIT_MS = 3_600_000  # whoever signs up at the till agrees to the visit that led there
+_TRIM_SHARE = 100  # a hundredth at once, because finding the oldest reads the table
+_CHUNK = 500
+_TABLE = """CREATE TABLE IF NOT EXISTS consent (
+    person BLOB NOT NULL, purpose TEXT NOT NULL, granted_ms INTEGER NOT NULL, expires_ms INTEGER NOT NULL,
+    withdrawn_ms INTEGER NOT NULL, record TEXT NOT NULL, notice_version TEXT NOT NULL, notice_digest TEXT NOT NULL,
+    language TEXT NOT NULL, method TEXT NOT NULL, touched_ms INTEGER NOT NULL, crc INTEGER NOT NULL,
+    PRIMARY KEY (person, purpose)) WITHOUT ROWID"""
+_SELECT = (
+    "SELECT purpose, granted_ms, expires_ms, withdrawn_ms, record, notice_version, notice_digest, language, method, "
+    "touched_ms, crc FROM consent WHERE person = ?"
+)
+
+
+class Writing(Protocol):
+    """The journal's writing thread (`gateway.journal.commit_loop.CommitLoop`)."""
+
+    def submit(self, work: Callable[[sqlite3.Connection], T]) -> Future[T]:
+        """Run `work` in one transaction."""
+        ...
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """What was agreed to: the record and the notice it was given on."""
+
+    record: str
+    notice_version: str = ""
+    notice_digest: str = ""
+    language: str = ""
+    method: str = ""
+
+
+class Consent(msgspec.Struct, frozen=True, kw_only=True):
+    """One person's word on one purpose. Times in ms since 1970; 0: never."""
+
+    purpose: str
+    granted_ms: int = 0
+    expires_ms: int = 0
+    withdrawn_ms: int = 0
+    terms: Terms = Terms(record="")
+    touched_ms: int = 0
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """What a person allows now: purpose → record id. `withdrawn`: what was taken back; `known`: anything recorded."""
+
+    granted: dict[str, str]
+    withdrawn: frozenset[str]
+    expired: frozenset[str]
+    known: frozenset[str]
+
+
+class ConsentCounters(msgspec.Struct):
+    """Since the start."""
+
+    granted: int = 0
+    withdrawn: int = 0
+    expired: int = 0  # look-ups that found a consent which had ended
+    swept: int = 0  # rows removed because they had ended long ago
+    trimmed: int = 0  # rows removed because there were too many
+    unknown: int = 0  # look-ups while the table could not be made: answered with nothing
+
+
+class Consents:
+    """The consents of one store; any thread may ask, but not the journal's own."""
+
+    def __init__(
+        self, journal: Path, writing: Writing, key_path: Path, *, most_rows: int = 200_000, kept_days: float = 365.0,
+        wait_s: float = _WAIT_S,
+    ) -> None:  # fmt: skip
+        """Store; the table is made and read at the first question.
+
+        Args:
+            journal: the database.
+            writing: its writing thread.
+            key_path: the key that persons are looked up by; made when absent.
+            most_rows: more than this and the oldest go, ended ones first.
+            kept_days: how long an ended row stays: as long as a late message could contradict it.
+            wait_s: the longest that a question or an act waits for the journal.
+        """
+        self.counters = ConsentCounters()
+        self._reader = JournalReader(journal)
+        self._writing = writing
+        self._key_path = key_path
+        self._most_rows = most_rows
+        self._kept_ms = int(kept_days * 86_400_000)
+        self._wait_s = wait_s
+        self._key: bytes | None = None
+        self._cache: OrderedDict[bytes, dict[str, Consent]] = OrderedDict()
+        self._rows = 0
+        self._lock = threading.Lock()
+        self._ready = False
+
+    def standing(self, identifier: Identifier, now_s: float, happened_s: float) -> Standing:
+        """What the person allows now, of something that happened at `happened_s`.
+
+        A withdrawal counts from the moment it is known, also for what happened before it. A grant counts for what
+        happened after it, and in the hour before.
+
+        Raises:
+            Unavailable: the journal does not answer.
+        """
+        now_ms, happened_ms = int(now_s * 1000), int(happened_s * 1000)
+        with self._lock:
+            rows = self._of(self.person(identifier))
+        granted: dict[str, str] = {}
+        withdrawn, expired = set(), set()
+        for purpose, row in rows.items():
+            if row.withdrawn_ms and row.withdrawn_ms >= row.granted_ms:
+                withdrawn.add(purpose)
+            elif row.expires_ms <= now_ms:
+                expired.add(purpose)
+            elif row.granted_ms <= happened_ms + _SAME_VISIT_MS:
+                granted[purpose] = row.terms.record
+        if expired and not granted:
+            self.counters.expired += 1
+        return Standing(granted, frozenset(withdrawn), frozenset(expired), frozenset(rows))
+
+    def rows(self, identifier: Identifier) -> list[Consent]:
+        """Everything recorded of a person, by purpose; [] for nobody known.
+
+        Raises:
+            Unavailable: the journal does not answer.
+        """
+        with self._lock:
+            rows = self._of(self.person(identifier))
+        return [rows[purpose] for purpose in PURPOSES if purpose in rows]
+
+    def grant(
+        self, identifier: Identifier, purposes: Sequence[Purpose], acted_ms: int, expires_ms: int, terms: Terms,
+        now_ms: int,
+    ) -> None:  # fmt: skip
+        """Take a consent; durable when this returns. An older one than is recorded changes nothing.
+
+        Raises:
+            Unavailable: it cannot be kept now; nothing was granted.
+        """
+
+        def merged(row: Consent) -> Consent:
+            if acted_ms <= row.granted_ms:
+                return row
+            return msgspec.structs.replace(
+                row, granted_ms=acted_ms, expires_ms=expires_ms, terms=terms, touched_ms=now_ms
+            )
+
+        self._change(identifier, purposes, merged, keep_on_failure=False)
+        self.counters.granted += 1
+
+    def withdraw(
+        self, identifier: Identifier, purposes: Sequence[Purpose], acted_ms: int | None, now_ms: int
+    ) -> str | None:
+        """Take a withdrawal; it counts at once and is durable when this returns.
+
+        Args:
+            identifier: whose.
+            purposes: of what.
+            acted_ms: when, by the clock of whoever took it; None: now, whatever our clock says, so that it outdoes
+                every grant recorded.
+            now_ms: our time.
+
+        Returns:
+            The record id of the newest grant that it ends; None where nothing was granted here.
+
+        Raises:
+            Unavailable: it cannot be kept now; it counts all the same until the next start.
+        """
+        ended: list[Consent] = []
+
+        def merged(row: Consent) -> Consent:
+            at_ms = max(now_ms, row.granted_ms) if acted_ms is None else acted_ms
+            if row.granted_ms and at_ms >= row.granted_ms:
+                ended.append(row)
+            return msgspec.structs.replace(row, withdrawn_ms=max(row.withdrawn_ms, at_ms, 1), touched_ms=now_ms)
+
+        self._change(identifier, purposes, merged, keep_on_failure=True)
+        self.counters.withdrawn += 1
+        return max(ended, key=lambda row: row.granted_ms).terms.record if ended else None
+
+    def forget(self, identifier: Identifier) -> int:
+        """Remove everything recorded of a person (erasure); returns how many rows.
+
+        Without a consent nobody is named, so what is gone allows nothing.
+
+        Raises:
+            Unavailable: the journal does not answer.
+        """
+        person = self.person(identifier)
+
+        def work(connection: sqlite3.Connection) -> int:
+            return connection.execute("DELETE FROM consent WHERE person = ?", (person,)).rowcount
+
+        with self._lock:
+            self._open()
+            self._put(person, {})
+            future = self._writing.submit(work)
+        removed = self._answer(future)
+        self._rows -= removed
+        return removed
+
+    def sweep(self, now_s: float) -> int:
+        """Remove rows that ended long ago, some hundreds at a time; returns how many. Daily.
+
+        Raises:
+            Unavailable: the journal does not answer.
+        """
+        limit_ms = int(now_s * 1000) - self._kept_ms
+
+        def work(connection: sqlite3.Connection) -> int:
+            rows = connection.execute(
+                "SELECT person, purpose FROM consent WHERE touched_ms < ?1 AND "
+                "((withdrawn_ms >= granted_ms AND withdrawn_ms < ?1) OR expires_ms < ?1) LIMIT ?2",
+                (limit_ms, _CHUNK),
+            ).fetchall()
+            connection.executemany("DELETE FROM consent WHERE person = ? AND purpose = ?", rows)
+            return len(rows)
+
+        removed = 0
+        with self._lock:
+            self._open()
+        while chunk := self._answer(self._writing.submit(work)):
+            removed += chunk
+        if removed:
+            with self._lock:
+                self._cache.clear()
+                self._rows -= removed
+            self.counters.swept += removed
+        return removed
+
+    def count(self) -> int:
+        """Rows kept.
+
+        Raises:
+            Unavailable: the journal does not answer.
+        """
+        with self._lock:
+            self._open()
+            return self._rows
+
+    def person(self, identifier: Identifier) -> bytes:
+        """The key a person is looked up by, 16 bytes; it means nothing outside this machine."""
+        return self.mac(identifier.plaintext)
+
+    def mac(self, text: bytes) -> bytes:
+        """HMAC under the store's key, 16 bytes."""
+        if self._key is None:
+            self._key = load_or_make(self._key_path)
+        return hmac.new(self._key, text, hashlib.sha256).digest()[:16]
+
+    def close(self) -> None:
+        """Release the reader; safe to call twice."""
+        with self._lock:
+            self._reader.close()
+            self._ready = False
+
+    # -- inside, with the lock held
+
+    def _of(self, person: bytes) -> dict[str, Consent]:
+        rows = self._cache.get(person)
+        if rows is not None:
+            self._cache.move_to_end(person)
+            return rows
+        try:
+            self._open()
+            rows = {}
+            for row in self._reader.query(_SELECT, (person,)):
+                *facts, crc = row
+                if crc == _crc(person, facts):  # a damaged row allows nothing
+                    rows[row["purpose"]] = _consent(facts)
+        except JournalFull:
+            self.counters.unknown += 1
+            return {}
+        except JournalError as error:
+            raise Unavailable("look up consent", "journal", error.reason, error.hint) from error
+        self._put(person, rows)
+        return rows
+
+    def _put(self, person: bytes, rows: dict[str, Consent]) -> None:
+        self._cache[person] = rows
+        self._cache.move_to_end(person)
+        while len(self._cache) > _CACHED:
+            self._cache.popitem(last=False)
+
+    def _change(
+        self, identifier: Identifier, purposes: Sequence[Purpose], merged: Callable[[Consent], Consent], *,
+        keep_on_failure: bool,
+    ) -> None:  # fmt: skip
+        person = self.person(identifier)
+        with self._lock:
+            before = self._of(person)
+            if not self._ready:
+                raise Unavailable("keep consent", "journal", "there is no room for it", "see `storefront doctor`")
+            changed: dict[str, Consent] = {
+                purpose: merged(before.get(purpose, Consent(purpose=purpose))) for purpose in purposes
+            }
+            added = len(changed.keys() - before.keys())
+            self._put(person, {**before, **changed})
+            self._rows += added
+            excess = self._rows - self._most_rows
+            trim = excess + self._most_rows // _TRIM_SHARE if excess > 0 else 0
+            future = self._writing.submit(lambda connection: _write(connection, person, list(changed.values()), trim))
+        try:
+            trimmed = self._answer(future)
+        except Unavailable:
+            with self._lock:
+                self._rows -= added
+                if not keep_on_failure:
+                    self._cache.pop(person, None)
+            raise
+        if trimmed:
+            with self._lock:
+                self._rows -= trimmed
+                self._cache.clear()
+            self.counters.trimmed += trimmed
+
+    def _open(self) -> None:
+        if self._ready:
+            return
+
+        def work(connection: sqlite3.Connection) -> int:
+            connection.execute(_TABLE)
+            return int(connection.execute("SELECT count(*) FROM consent").fetchone()[0])
+
+        self._rows = self._answer(self._writing.submit(work), full=True)
+        if not self._reader.is_open:
+            self._reader.open()
+        self._ready = True
+
+    def _answer(self, future: Future[T], *, full: bool = False) -> T:
+        """What the writing thread says.
+
+        Raises:
+            Unavailable: it does not, or cannot.
+            JournalFull: there is no room, where `full` asks to be told.
+        """
+        try:
+            return future.result(self._wait_s)
+        except TimeoutError as error:
+            future.cancel()
+            raise Unavailable("keep consent", "journal", "the writer does not answer", "see the log") from error
+        except JournalFull as error:
+            if full:
+                raise
+            raise Unavailable("keep consent", "journal", error.reason, error.hint) from error
+        except JournalError as error:
+            raise Unavailable("keep consent", "journal", error.reason, error.hint) from error
+
+
+def _write(connection: sqlite3.Connection, person: bytes, rows: Sequence[Consent], trim: int) -> int:
+    for row in rows:
+        facts = _facts(row)
+        connection.execute(
+            "INSERT OR REPLACE INTO consent VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (person, *facts, _crc(person, facts)),
+        )
+    if trim <= 0:
+        return 0
+    # Ended ones first: without a row nobody is named, so losing one that has ended changes nothing but a late message.
+    return connection.execute(
+        "DELETE FROM consent WHERE (person, purpose) IN (SELECT person, purpose FROM consent "
+        "ORDER BY withdrawn_ms < granted_ms, touched_ms LIMIT ?)",
+        (trim,),
+    ).rowcount
+
+
+def _facts(row: Consent) -> list[object]:
+    terms = row.terms
+    return [
+        row.purpose, row.granted_ms, row.expires_ms, row.withdrawn_ms, terms.record, terms.notice_version,
+        terms.notice_digest, terms.language, terms.method, row.touched_ms,
+    ]  # fmt: skip
+
+
+def _consent(facts: Sequence[object]) -> Consent:
+    purpose, granted_ms, expires_ms, withdrawn_ms, record, version, digest, language, method, touched_ms = facts
+    return msgspec.convert(
+        {
+            "purpose": purpose, "granted_ms": granted_ms, "expires_ms": expires_ms, "withdrawn_ms": withdrawn_ms,
+            "touched_ms": touched_ms,
+            "terms": {"record": record, "notice_version": version, "notice_digest": digest, "language": language,
+                      "method": method},
+        },
+        Consent,
+    )  # fmt: skip
+
+
+def _crc(person: bytes, facts: Sequence[object]) -> int:
+    return zlib.crc32(person + "\x1f".join(map(str, facts)).encode("utf-8", "replace"))
