@@ -422,21 +422,25 @@ class VisitClosed(EventData, frozen=True, kw_only=True, omit_defaults=True):
     algorithm: str
     supersedes: str | None = None
     shopper: Shopper | None = None
+    returning: bool | None = None  # an earlier day's visit is known; None: not known
 
 
 class Covered(msgspec.Struct, frozen=True, kw_only=True):
-    """A number with the share of its inputs that were there, 0–1; None: not known."""
+    """A number with the share of its inputs that were there, 0–1; None: not known, `reason` says why."""
 
     value: float | None
-    coverage: float
+    coverage: float | None
+    reason: str = ""
 
 
 @event("measurements", "kpi.hour")
 class KpiHour(EventData, frozen=True, kw_only=True, omit_defaults=True):
-    """The hour's key figures, each with its coverage."""
+    """The key figures of an hour, named by its beginning, each with its coverage."""
 
     hour: str
+    day: str = ""  # of the store
     figures: dict[str, Covered]
+    revision: int = 0  # a later report of the same hour supersedes the earlier ones
 
 
 @event("measurements", "gateway.heartbeat")

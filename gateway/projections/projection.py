@@ -44,12 +44,20 @@ class Change(msgspec.Struct, frozen=True):
     rows: Sequence[tuple[Cell, ...]]
 
 
+KEEP_DAYS = 400  # a year and a month to compare with
+
+
 class Table(msgspec.Struct, frozen=True):
-    """A table of a read model. `day`: it has a column `day`, and rows of long ago are removed."""
+    """A table of a read model. `day`: it has a column `day`, and rows of long ago are removed.
+
+    `keep_rows`: of a table whose keys come from outside; above it, the oldest days go first (0: no such bound).
+    """
 
     name: str
     columns: str  # everything between the brackets of CREATE TABLE
     day: bool = False
+    keep_days: int = KEEP_DAYS
+    keep_rows: int = 0
 
 
 class Projection(Protocol):

@@ -12,6 +12,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, TimeoutError
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -26,15 +27,21 @@ from gateway.projections.coupons import Coupons
 from gateway.projections.devices import DeviceEvents
 from gateway.projections.feedback import Feedback
 from gateway.projections.footfall import Footfall
-from gateway.projections.projection import Change, Fact, Projection, fact_of
+from gateway.projections.heat import Heat
+from gateway.projections.interactions import Interactions
+from gateway.projections.projection import Change, Fact, Projection, Table, fact_of
+from gateway.projections.queue import Queues
 from gateway.projections.sales import Sales
+from gateway.projections.stock import StockByZone
 from gateway.projections.store_time import StoreTime
+from gateway.projections.uptime import Uptime
+from gateway.projections.visits import Visits
+from gateway.projections.zones import Zones
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 CHUNK = 500  # events of a stream in one transaction: its writing takes a few milliseconds
-KEEP_DAYS = 400  # a year and a month to compare with
 _IDLE_S = 0.4  # also how late a number on the page may be
 _REST = 2.0  # after a full chunk it rests this many times as long as it worked: intake comes first
 _REST_MOST_S = 0.2
@@ -74,7 +81,10 @@ class Fold(msgspec.Struct, frozen=True):
 def read_models(time_zone: str) -> list[Projection]:
     """Every read model there is, with its days in the store's time zone (IANA name)."""
     time = StoreTime(time_zone)
-    return [Footfall(time), Sales(time), DeviceEvents(), Coupons(time), Feedback(time)]
+    return [
+        Footfall(time), Sales(time), DeviceEvents(), Coupons(time), Feedback(time), Zones(time), Queues(time),
+        Heat(time), StockByZone(time), Interactions(time), Visits(time), Uptime(time),
+    ]  # fmt: skip
 
 
 class Projector:
@@ -182,9 +192,11 @@ class Projector:
         self._pruned_s = now.mono_s
         if now.quality not in ("ntp", "rtc"):
             return  # a clock that is years ahead must not empty the tables
-        before = self._time.days_before(int(now.wall_s * 1000), KEEP_DAYS)
-        tables = [table.name for it in self._projections for table in it.tables if table.day]
-        self._submit(lambda connection: _forget_days(connection, tables, before), stop)
+        now_ms = int(now.wall_s * 1000)
+        for table in (table for it in self._projections for table in it.tables if table.day):
+            self._submit(
+                partial(forget_days, table=table, before=self._time.days_before(now_ms, table.keep_days)), stop
+            )
 
     def _submit(self, work: Callable[[sqlite3.Connection], T], stop: threading.Event) -> T:
         future = self._commits.submit(work)
@@ -262,6 +274,12 @@ def _above(facts: list[Fact], position: int) -> list[Fact]:
     return facts if not facts or facts[0].position > position else [it for it in facts if it.position > position]
 
 
-def _forget_days(connection: sqlite3.Connection, tables: Sequence[str], before: str) -> None:
-    for table in tables:
-        connection.execute(f"DELETE FROM {table} WHERE day < ?", (before,))  # noqa: S608 - our own tables' names
+def forget_days(connection: sqlite3.Connection, table: Table, before: str) -> None:
+    """Remove the days before `before`, and the oldest days of a table that has grown beyond its bound."""
+    connection.execute(f"DELETE FROM {table.name} WHERE day < ?", (before,))  # noqa: S608 - our own tables' names
+    if table.keep_rows:
+        connection.execute(
+            f"DELETE FROM {table.name} WHERE day <= "  # noqa: S608
+            f"(SELECT day FROM {table.name} ORDER BY day DESC LIMIT 1 OFFSET ?)",
+            (table.keep_rows,),
+        )

@@ -38,6 +38,7 @@ class _Sale(msgspec.Struct):
     totals: _Totals
     currency: str = ""
     lines: tuple[_Line, ...] = ()
+    loyalty: msgspec.Raw = msgspec.Raw(b"null")  # whose it was stays unread
 
 
 class SalesHour(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +53,7 @@ class SalesHour(msgspec.Struct, frozen=True, kw_only=True):
     sold: Decimal  # of sales alone: what a basket is made of
     items: Decimal
     last_ms: int
+    members: int = 0  # sales with a consented member
 
 
 class Sales:
@@ -65,6 +67,7 @@ class Sales:
             "day TEXT NOT NULL, hour_ms INTEGER NOT NULL, currency TEXT NOT NULL, sales INTEGER NOT NULL, "
             "returns INTEGER NOT NULL, voids INTEGER NOT NULL, net_parts INTEGER NOT NULL, "
             "sold_parts INTEGER NOT NULL, item_parts INTEGER NOT NULL, last_ms INTEGER NOT NULL, "
+            "members INTEGER NOT NULL, "
             "PRIMARY KEY (day, hour_ms, currency)",
             day=True,
         ),
@@ -72,7 +75,7 @@ class Sales:
 
     def __init__(self, time: StoreTime) -> None:
         """`time`: the store's calendar."""
-        self.version = f"1 {time.name}"
+        self.version = f"2 {time.name}"
         self._time = time
         self._decode = msgspec.json.Decoder(_Sale).decode
 
@@ -91,7 +94,7 @@ class Sales:
             if net is None or items is None:
                 continue
             key = (*self._time.bucket(fact.happened_ms), label(sale.currency, 8))
-            row = sums.setdefault(key, [0, 0, 0, 0, 0, 0, 0])
+            row = sums.setdefault(key, [0, 0, 0, 0, 0, 0, 0, 0])
             row[6] = max(row[6], fact.happened_ms)
             if sale.kind == "void":
                 row[2] += 1
@@ -103,28 +106,31 @@ class Sales:
             row[0] += 1
             row[4] += net
             row[5] += items
+            row[7] += bytes(sale.loyalty) not in _NOBODY
         if sums:
             yield Change(_ADD, [(*key, *row) for key, row in sums.items()])
 
 
 _ADD = """
-INSERT INTO sales_hour VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
+INSERT INTO sales_hour VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
   sales = sales + excluded.sales, returns = returns + excluded.returns, voids = voids + excluded.voids,
   net_parts = net_parts + excluded.net_parts, sold_parts = sold_parts + excluded.sold_parts,
-  item_parts = item_parts + excluded.item_parts, last_ms = max(last_ms, excluded.last_ms)
+  item_parts = item_parts + excluded.item_parts, last_ms = max(last_ms, excluded.last_ms),
+  members = members + excluded.members
 """
+_NOBODY = (b"null", b"{}")
 
 
-def hours_of(query: Query, day: str) -> list[SalesHour]:
-    """The hours of that day in which a till said something, in order; [] when none did."""
+def hours_of(query: Query, day: str, last: str = "") -> list[SalesHour]:
+    """The hours of that day (or until the day `last`) in which a till said something, in order; [] when none did."""
     if not have_table(query, "sales_hour"):
         return []
-    rows = query("SELECT * FROM sales_hour WHERE day = ? ORDER BY hour_ms, currency", (day,))
+    rows = query("SELECT * FROM sales_hour WHERE day BETWEEN ? AND ? ORDER BY hour_ms, currency", (day, last or day))
     return [
         SalesHour(
             hour_ms=row["hour_ms"], currency=row["currency"], sales=row["sales"], returns=row["returns"],
             voids=row["voids"], net=Decimal(row["net_parts"]) / _PARTS, sold=Decimal(row["sold_parts"]) / _PARTS,
-            items=Decimal(row["item_parts"]) / _PARTS, last_ms=row["last_ms"],
+            items=Decimal(row["item_parts"]) / _PARTS, last_ms=row["last_ms"], members=row["members"],
         )
         for row in rows
     ]  # fmt: skip

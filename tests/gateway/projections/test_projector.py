@@ -29,7 +29,7 @@ from gateway.projections.store_time import StoreTime
 
 T = TypeVar("T")
 ZONE = "Asia/Shanghai"
-TABLES = ("footfall_hour", "sales_hour", "device_event", "coupon_day", "feedback_day")
+TABLES = tuple(table.name for model in read_models(ZONE) for table in model.tables)
 
 
 class Direct:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
@@ -16,19 +17,25 @@ from hypothesis import strategies as st
 
 from gateway.event import STREAMS, Stream
 from gateway.journal.reader import StoredEvent
-from gateway.projections import coupons, devices, feedback, footfall, sales
+from gateway.projections import coupons, devices, feedback, footfall, heat, sales, stock, visits
 from gateway.projections.coupons import Coupons
 from gateway.projections.devices import DeviceEvents
 from gateway.projections.feedback import Feedback
 from gateway.projections.footfall import Footfall
-from gateway.projections.projection import Fact, Projection, fact_of
-from gateway.projections.projector import read_models
+from gateway.projections.heat import Heat
+from gateway.projections.projection import Fact, Projection, Table, fact_of
+from gateway.projections.projector import forget_days, read_models
 from gateway.projections.sales import Sales
+from gateway.projections.spread import quantile, slot
+from gateway.projections.stock import StockByZone
 from gateway.projections.store_time import StoreTime
+from gateway.projections.visits import Visits
 
 SHANGHAI = StoreTime("Asia/Shanghai")
 TYPES = [
     "store.footfall.counted.v1", "store.pos.sale.v1", "store.feedback.given.v1", "store.coupon.redeemed.v1", "x",
+    "store.zone.occupied.v1", "store.queue.measured.v1", "store.heatmap.sampled.v1", "store.visit.closed.v1",
+    "store.rfid.arrived.v1", "store.stock.counted.v1", "store.gateway.heartbeat.v1", "store.interaction.scanned.v1",
 ]  # fmt: skip
 
 
@@ -195,7 +202,9 @@ json_values = st.recursive(
     | st.dictionaries(
         st.sampled_from(
             ["line", "entrance", "in", "out", "interval_s", "interval_start", "quality", "coverage", "kind", "totals",
-             "net", "item_count", "lines", "quantity", "unit", "question_id", "score", "currency", "voided"]
+             "net", "item_count", "lines", "quantity", "unit", "question_id", "score", "currency", "voided", "zone",
+             "mean", "peak", "visitors", "dwell_s", "p50", "p90", "n", "rows", "cols", "person_seconds", "devices",
+             "epc_hex", "gtin", "revision", "length_mean", "length_peak", "wait_s_p90", "visit_id", "left_at"]
         ), inner, max_size=8,
     ),
     max_leaves=20,
@@ -205,6 +214,15 @@ nearly = st.one_of(
     st.builds(
         counted, st.integers(-5, 1 << 70), st.integers(0, 9), coverage=st.floats(-2, 2),
         interval_s=st.floats(allow_nan=False), interval_start=st.text(max_size=30),
+    ),
+    st.builds(
+        lambda mean, peak, n, p: {
+            "zone": "z", "interval_s": 60, "mean": mean, "peak": peak, "visitors": peak, "length_mean": mean,
+            "length_peak": peak, "wait_s_p90": p, "dwell_s": {"p50": p, "p90": p, "mean": p, "n": n}, "camera": "c",
+            "rows": n, "cols": peak, "person_seconds": [p] * 3, "revision": n, "visit_id": "v", "left_at": str(p),
+            "entered_at": str(mean), "epc_hex": "00", "gtin": "1", "epc_count": n, "devices": {"a": "live"},
+        },
+        st.floats(allow_nan=False), st.integers(-1, 1 << 70), st.integers(-5, 1 << 70), st.floats(allow_nan=False),
     ),
     st.builds(sale, st.decimals(allow_nan=True).map(str), st.sampled_from(["sale", "return", "void", "odd"])),
 )  # fmt: skip
@@ -241,3 +259,102 @@ def test_cutting_the_events_into_other_runs_gives_the_same_tables(counts: list[i
     cut.take(*facts[:at])
     cut.take(*facts[at:])
     assert whole.everything() == cut.everything()
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3), st.integers(0, 9), st.integers(0, 9)), max_size=14),
+    st.data(),
+)
+def test_a_revision_supersedes_what_was_told_of_its_interval_wherever_the_runs_are_cut(
+    told: list[tuple[int, int, int, int]], data: st.DataObject
+) -> None:
+    facts = [
+        fact(
+            TYPES[0],
+            counted(people_in, out, revision=revision, interval_start=f"2026-11-22T02:1{minute}:00.000Z"),
+            stream="measurements",
+            position=index,
+        )
+        for index, (minute, revision, people_in, out) in enumerate(told, 1)
+    ]
+    cut = data.draw(st.integers(0, len(facts)))
+    store = Store(Footfall(SHANGHAI))
+    store.take(*facts[:cut])
+    store.take(*facts[cut:])
+    expected = 0
+    for minute in range(3):
+        mine = [(revision, people) for at, revision, people, _ in told if at == minute]
+        top = max((revision for revision, _ in mine), default=0)
+        values = [people for revision, people in mine if revision == top]
+        expected += sum(values) if top == 0 else values[0]
+    assert sum(hour.people_in for hour in footfall.hours_of(store.query, "2026-11-22")) == expected
+    assert sum(it.people_in for it in footfall.passed_of(store.query, "2026-11-22", "2026-11-22")) == expected
+
+
+def tag(step: str, epc: str, gtin: str | None = "0614141123452", zone: str | None = "shelf") -> Fact:
+    return fact(
+        f"store.rfid.{step}.v1", {"epc_hex": epc, "gtin": gtin, "zone_to": zone, "reads": 2}, stream="observations"
+    )
+
+
+def test_stock_is_where_each_tag_was_last_seen_and_a_restart_counts_none_twice() -> None:
+    store = Store(StockByZone(SHANGHAI))
+    store.take(tag("arrived", "A"), tag("arrived", "B"), tag("arrived", "C", gtin=None))
+    store.take(tag("arrived", "A"), tag("moved", "B", zone="door"))
+    assert [(it.zone, it.tags) for it in stock.now_of(store.query)] == [("door", 1), ("shelf", 1)]
+    store.take(tag("departed", "B", zone=None))
+    store.take(fact("store.stock.counted.v1", {"gtin": "1", "zone": "shelf", "epc_count": 7}, stream="measurements"))
+    assert [(it.gtin, it.tags, it.counted) for it in stock.now_of(store.query)] == [
+        ("0614141123452", 1, None),
+        ("1", 0, 7),
+    ]
+
+
+def test_a_corrected_visit_takes_the_place_of_the_first() -> None:
+    store = Store(Visits(SHANGHAI))
+
+    def visit(name: str, stayed_s: int, **more: Any) -> Fact:
+        left = f"2026-11-22T02:{stayed_s // 60:02d}:00Z"
+        data = {"visit_id": name, "entered_at": "2026-11-22T02:00:00Z", "left_at": left, **more}
+        return fact("store.visit.closed.v1", data, stream="measurements")
+
+    store.take(visit("a", 600), visit("b", 120, transaction_ids=["t"]))
+    store.take(visit("c", 300, supersedes="a", returning=True), visit("b", 60))
+    (hour,) = visits.hours_of(store.query, "2026-11-22", "2026-11-22")
+    assert (hour.visits, hour.stayed_s, hour.buying, hour.known, hour.returning) == (2, 360.0, 0, 1, 1)
+
+
+def test_heat_adds_up_by_cell_and_a_redrawn_grid_is_another_map() -> None:
+    store = Store(Heat(SHANGHAI))
+
+    def sampled(minute: int, rows: int, cols: int, cells: list[float]) -> Fact:
+        start = f"2026-11-22T02:{minute:02d}:00Z"
+        data = {"camera": "c", "interval_start": start, "interval_s": 60, "rows": rows, "cols": cols}
+        return fact("store.heatmap.sampled.v1", {**data, "person_seconds": cells}, stream="measurements")
+
+    store.take(sampled(1, 2, 2, [1.5, 0, 0, 2]), sampled(2, 2, 2, [1, 0, 3, 0]), sampled(3, 2, 2, [1]))
+    (found,) = heat.maps_of(store.query, "2026-11-22", "2026-11-22")
+    assert (found.person_s, found.interval_s) == ((2.5, 0.0, 3.0, 2.0), 120.0)
+    store.take(sampled(9, 1, 1, [5]), sampled(10, 5000, 5000, []))
+    (found,) = heat.maps_of(store.query, "2026-11-22", "2026-11-22")
+    assert (found.rows, found.person_s) == (1, (5.0,))
+
+
+@given(st.lists(st.floats(0, 5000), min_size=1, max_size=40), st.sampled_from([0.5, 0.9]))
+def test_a_quantile_read_from_slots_is_right_to_three_percent(values: list[float], share: float) -> None:
+    counts: dict[int, int] = {}
+    for value in values:
+        counts[slot(value)] = counts.get(slot(value), 0) + 1
+    exact = sorted(values)[max(1, math.ceil(share * len(values))) - 1]
+    found = quantile(counts, share)
+    assert found is not None and abs(found - exact) <= max(1.0, 0.03 * exact)
+
+
+def test_a_table_that_strangers_can_fill_loses_its_oldest_days() -> None:
+    store = Store()
+    table = Table("many", "day TEXT NOT NULL, key INTEGER NOT NULL, PRIMARY KEY (day, key)", day=True, keep_rows=5)
+    store.connection.execute(f"CREATE TABLE many ({table.columns}) WITHOUT ROWID")
+    rows = [(f"2026-11-{day:02d}", key) for day in range(10, 16) for key in range(2)]
+    store.connection.executemany("INSERT INTO many VALUES (?, ?)", rows)
+    forget_days(store.connection, table, "2026-11-11")
+    assert {row["day"] for row in store.query("SELECT day FROM many")} == {"2026-11-14", "2026-11-15"}
