@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -12,6 +14,7 @@ from config.settings import DeviceSettings, GatewaySettings, PageSettings, Setti
 from gateway import event_types as types
 from gateway.access.audit import Audit
 from gateway.clock import FakeClock, Instant
+from gateway.errors import Unavailable
 from gateway.event import Draft, Origin, draft
 from gateway.intake.health import DeviceBoard
 from gateway.intake.inlet import Inlet, Item
@@ -121,8 +124,11 @@ class FakeGateway:
         thread.start()
         try:
             stop.set()
-            for _ in range(3):
-                projector.step(stop)
+            steps, deadline_s = 0, time.monotonic() + 20
+            while steps < 3 and time.monotonic() < deadline_s:
+                with contextlib.suppress(Unavailable):  # a busy disk: it begins again
+                    projector.step(stop)
+                    steps += 1
         finally:
             projector.close()
             running.set()
