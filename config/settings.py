@@ -158,6 +158,26 @@ class PrivacySettings(Section, frozen=True, kw_only=True):
     consent_rows: Annotated[int, Meta(ge=100, le=5_000_000)] = 200_000  # persons × purposes; the oldest go first
 
 
+class AreaSettings(Section, frozen=True, kw_only=True):
+    """One `[[floor.areas]]` table: where a zone is, or what a camera sees, from the plan's top left corner."""
+
+    zone: str = ""
+    camera: str = ""  # its heat map is drawn here
+    turned: Literal[0, 90, 180, 270] = 0  # how far its picture is turned clockwise to fit the plan
+    x_m: NotNegative
+    y_m: NotNegative
+    width_m: Positive
+    depth_m: Positive
+
+
+class FloorSettings(Section, frozen=True, kw_only=True):
+    """`[floor]`: the plan that the page draws; without areas it lays out the zones that the devices name."""
+
+    width_m: Positive = 12.0
+    depth_m: Positive = 8.0
+    areas: Annotated[tuple[AreaSettings, ...], Meta(max_length=64)] = ()
+
+
 class PlatformSettings(Section, frozen=True, kw_only=True):
     """`[platform]`: where events go."""
 
@@ -217,6 +237,7 @@ class Settings(Section, frozen=True, kw_only=True):
     storage: StorageSettings = StorageSettings()
     broker: BrokerSettings = BrokerSettings()
     page: PageSettings = PageSettings()
+    floor: FloorSettings = FloorSettings()
     presence: PresenceSettings = PresenceSettings()
     privacy: PrivacySettings = PrivacySettings()
     platform: PlatformSettings = PlatformSettings()

@@ -21,6 +21,8 @@ from devices.transports.broker import Broker
 from devices.transports.line import line_for
 from devices.transports.mqtt import MqttLink
 from devices.transports.mqtt_settings import MqttSettings, Tls, broker_address
+from devices.transports.port_watch import PortBoard, PortWatch
+from devices.usb_hints import hint_of
 from gateway.access.audit import Audit
 from gateway.broker_worker import BrokerWorker
 from gateway.clock import Clock, SystemClock
@@ -46,6 +48,7 @@ from gateway.shopper.consent import Consents
 from gateway.shopper.day_keys import DayKeys
 from gateway.shopper.key_ring import KeyRing
 from gateway.shopper.subjects import ShopperSubjects
+from gateway.status.snapshot import PluggedDevice
 
 if TYPE_CHECKING:
     from gateway.camera_plan import CameraPlan
@@ -90,6 +93,7 @@ class Gateway:
         self.origin = Origin(gateway.tenant, gateway.store, gateway.name)
         self.inlet = Inlet()
         self.board = DeviceBoard()
+        self.ports = PortBoard()
         self.seal = PayloadSeal(self.directory / "keys" / "quarantine.key")
         self.writer = JournalWriter(
             self.journal_path, gateway.name, self.clock, max_bytes=storage.max_mib << 20,
@@ -165,7 +169,18 @@ class Gateway:
             plan_cameras(fresh, str(self._file))  # a mistake is told now and not at the restart
         said = [
             f"restart needed: [{name}] changed"
-            for name in ("gateway", "storage", "broker", "page", "presence", "privacy", "platform", "feed", "cameras")
+            for name in (
+                "gateway",
+                "storage",
+                "broker",
+                "page",
+                "floor",
+                "presence",
+                "privacy",
+                "platform",
+                "feed",
+                "cameras",
+            )
             if getattr(fresh, name) != getattr(self.settings, name)
         ]
         if fresh.log != self.settings.log:
@@ -190,6 +205,17 @@ class Gateway:
     def delivery_states(self) -> list[SyncState]:
         """How delivery of each stream is now; [] without a platform, and before its workers have begun."""
         return [] if self._link is None else self._link.states()
+
+    def plugged(self) -> list[PluggedDevice]:
+        """What is in the USB sockets and not set up, as far as it may concern a shop."""
+        return [
+            PluggedDevice(
+                kind=hint.kind, usb_id=it.device.usb_id, product=it.device.product, address=it.address,
+                drivers=hint.drivers if it.address else (), since_ms=int(it.since_wall_s * 1000),
+            )
+            for it in self.ports.plugged
+            if (hint := hint_of(it.device)) is not None
+        ]  # fmt: skip
 
     def deliver_now(self) -> None:
         """Try to deliver what waits at once (within `platform.boot_delay_s`), however long the next wait would be."""
@@ -217,6 +243,7 @@ class Gateway:
         if self.settings.feed.enabled:
             add("feed", self._feed, patience_s=60.0, stage=DELIVERY)
         if self.settings.page.enabled:
+            add("ports", self._port_watch, patience_s=30.0, stage=SOURCES)
             add("page", self._page, patience_s=30.0, stage=PAGE)
 
     def _add_broker(self, plans: list[DevicePlan]) -> bool:
@@ -290,6 +317,9 @@ class Gateway:
     def _projector(self) -> Worker:
         zone = self.settings.gateway.time_zone
         return Projector(self.journal_path, self.commits, read_models(zone), self.clock, StoreTime(zone))
+
+    def _port_watch(self) -> Worker:
+        return PortWatch(self.ports, lambda: [plan.settings.address for plan in self.plans], self.clock)
 
     def _page(self) -> Worker:
         from gateway.status.server import StatusServer

@@ -82,6 +82,15 @@ class Language:
         """The day in the store, with its weekday."""
         return str(format_date(self._at(at_ms), "full", locale=self._locale))
 
+    def weekday(self, at_ms: int) -> str:
+        """The name of the day in the store."""
+        return str(format_date(self._at(at_ms), "EEEE", locale=self._locale))
+
+    def signed(self, value: Decimal | float) -> str:
+        """A whole number that may lie on either side of zero."""
+        sign = "+" if value > 0 else "−" if value < 0 else ""
+        return sign + self.number(max(value, -value))
+
     def moment(self, at_ms: int, now_ms: int) -> str:
         """A time today, or a day and a time."""
         at = self._at(at_ms)
@@ -156,6 +165,7 @@ _KNOWN: dict[str, Mapping[str, str]] = {
     "step": words.STEPS,
     "quantity": words.QUANTITIES,
     "stream": words.STREAMS,
+    "kind": {kind: advice.title for kind, advice in words.PLUGGED.items()},
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, Protocol
@@ -20,7 +20,7 @@ from gateway.access.audit import Audit, newest
 from gateway.clock import Clock, Instant
 from gateway.event import STREAMS, Origin, Stream
 from gateway.event_types import AuditRecorded
-from gateway.intake.health import DeviceBoard
+from gateway.intake.health import DeviceBoard, DeviceReport
 from gateway.intake.inlet import Inlet
 from gateway.journal.commit_loop import CommitLoop
 from gateway.journal.reader import JournalReader, StoredEvent, StreamState
@@ -30,10 +30,12 @@ from gateway.projections.store_time import StoreTime
 from gateway.runtime.worker import WorkerState
 from gateway.status.event_words import line_of
 from gateway.status.snapshot import (
+    Battery,
     EventLine,
     Facts,
     Identity,
     PlannedDevice,
+    PluggedDevice,
     Rate,
     ReadModel,
     Sending,
@@ -46,6 +48,10 @@ _LOOKED_THROUGH = 24  # newest events of a stream, some of which nobody wants to
 _RATE_WINDOW_S = 600.0
 _RATE_EVERY_S = 5.0
 _SLOW_EVERY_S = 15.0
+_BATTERY_TOLD_S = 14 * 86_400.0  # a sensor that has not told for longer is not there any more
+_SPOKEN_WINDOW_S = 300.0
+_SPOKEN_EVERY_S = 15.0
+_SPOKEN_LEAST_S = 30.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -157,6 +163,10 @@ class Gateway(Protocol):
         """How delivery of each stream is; [] without a platform."""
         ...
 
+    def plugged(self) -> Sequence[PluggedDevice]:
+        """What is plugged in and not set up."""
+        ...
+
 
 class Observer:
     """Life: `observe` as often as wanted, `close` once."""
@@ -169,9 +179,11 @@ class Observer:
         self._version = version("storefront-gateway")
         self._time = StoreTime(gateway.settings.gateway.time_zone)
         self._samples: deque[tuple[float, int]] = deque()
+        self._spoken: dict[str, deque[tuple[float, int]]] = {}
         self._slow_s: float | None = None
         self._quarantined: int | None = None
         self._last_events: dict[str, int] = {}
+        self._batteries: dict[str, Battery] = {}
         self._counted_ever = False
         self._shown: dict[Stream, tuple[int, list[EventLine]]] = {}
 
@@ -187,7 +199,7 @@ class Observer:
         if open_:
             self._look_slowly(now)
         states = tuple(self._reader.states()) if open_ else None
-        supervisor = gateway.supervisor
+        supervisor, reports = gateway.supervisor, tuple(gateway.board.reports(now))
         return Facts(
             now=now,
             started=gateway.started,
@@ -195,8 +207,9 @@ class Observer:
             ready=supervisor.ready(),
             healthy=supervisor.healthy(),
             clock_steps=getattr(gateway.clock, "steps", None),
-            planned=self._planned(),
-            reports=tuple(gateway.board.reports(now)),
+            planned=self._planned(self._rates(now, reports)),
+            plugged=tuple(gateway.plugged()),
+            reports=reports,
             workers=tuple(supervisor.states()),
             lanes=gateway.inlet.counters(),
             waiting_in_inlet=gateway.inlet.size,
@@ -212,6 +225,7 @@ class Observer:
             quarantine_held=self._quarantined,
             read_models=self._read_models(states) if states else None,
             day=self._day(now) if open_ else None,
+            plan=gateway.settings.floor,
             events=self._events(states) if states else (),
             rss_bytes=self._process.memory_info().rss,
         )
@@ -252,19 +266,51 @@ class Observer:
             platform=settings.platform.configured, page_open=settings.page.host not in LOOPBACK,
         )  # fmt: skip
 
-    def _planned(self) -> tuple[PlannedDevice, ...]:
+    def _planned(self, per_minute: Mapping[str, float]) -> tuple[PlannedDevice, ...]:
         gateway = self._gateway
-        return tuple(
+        devices = [
             PlannedDevice(
                 name=plan.name,
                 driver=plan.settings.driver,
                 zone=plan.settings.zone,
                 worker=gateway.worker_of(plan.name),
                 sales=_sells(plan),
+                zones=tuple(dict.fromkeys(plan.settings.antenna_zones.values())),
                 last_event_ms=self._last_events.get(gateway.origin.source(plan.path)),
+                per_minute=per_minute.get(plan.name),
+                battery=self._batteries.get(gateway.origin.source(plan.path)),
             )
             for plan in gateway.plans
-        )
+        ]
+        cameras = [
+            PlannedDevice(
+                name=camera.name,
+                driver="camera",
+                zone="",
+                worker=f"camera-{camera.name}",
+                last_event_ms=self._last_events.get(gateway.origin.source(f"camera/{camera.name}")),
+                per_minute=per_minute.get(camera.name),
+            )
+            for camera in gateway.settings.cameras
+            if camera.enabled
+        ]
+        return (*devices, *cameras)
+
+    def _rates(self, now: Instant, reports: Sequence[DeviceReport]) -> dict[str, float]:
+        """What each device said a minute, over the last minutes."""
+        for gone in self._spoken.keys() - {report.name for report in reports}:
+            del self._spoken[gone]
+        rates = {}
+        for report in reports:
+            samples = self._spoken.setdefault(report.name, deque())
+            if not samples or now.mono_s - samples[-1][0] >= _SPOKEN_EVERY_S:
+                samples.append((now.mono_s, report.readings))
+            while now.mono_s - samples[0][0] > _SPOKEN_WINDOW_S:
+                samples.popleft()
+            begun_s, begun = samples[0]
+            if now.mono_s - begun_s >= _SPOKEN_LEAST_S:
+                rates[report.name] = (report.readings - begun) * 60 / (now.mono_s - begun_s)
+        return rates
 
     def _look_slowly(self, now: Instant) -> None:
         if self._slow_s is not None and now.mono_s - self._slow_s < _SLOW_EVERY_S:
@@ -273,6 +319,10 @@ class Observer:
         query = self._reader.query
         self._quarantined = int(query("SELECT count(*) AS held FROM quarantine WHERE state = 'held'")[0]["held"])
         self._last_events = {it.source: it.last_ms for it in devices.last_events(query)}
+        told_ms = int((now.wall_s - _BATTERY_TOLD_S) * 1000)
+        self._batteries = {
+            it.source: Battery(it.sensor, it.percent) for it in devices.emptiest_batteries(query, told_ms)
+        }
         self._counted_ever = footfall.counted_ever(query)
 
     def _storage(self, states: Sequence[StreamState]) -> StorageFacts:

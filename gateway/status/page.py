@@ -5,36 +5,57 @@ Templates escape everything; a text that a device gave is never markup. Knows Ji
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import msgspec
 from markupsafe import Markup
 
 from gateway.access.accounts import Role, at_least
 from gateway.status import words
+from gateway.status.chart import BAR_HEIGHT, WALL_WIDTH, WIDTH, chart
+from gateway.status.floor import Floor, floor
 from gateway.status.language import LANGUAGES, NAMES, Language
 from gateway.status.session import Visitor
-from gateway.status.snapshot import Snapshot
-from gateway.status.today import Figure, Today
-from gateway.status.verdict import troubles
+from gateway.status.snapshot import PluggedDevice, Snapshot
+from gateway.status.tiles import tiles
+from gateway.status.verdict import trouble_of, troubles
 
 HERE = Path(__file__).parent
-PAGES: dict[str, tuple[str, ...]] = {
-    "today": ("verdict", "trouble", "figures", "devices", "events", "delivery"),
-    "devices": ("verdict", "trouble", "device_table"),
-    "sync": ("verdict", "trouble", "delivery", "streams", "workers"),
-}
-"""The pages and the parts they are made of."""
 
 STAFF_PARTS = frozenset({"events"})
 """Parts that tell of single sales and persons' doings: not for who is not signed in."""
 
-_CHART_HEIGHT = 64
-_HOURS_LEAST = 12
-_HOUR_MS = 3_600_000
+
+class PagePlan(msgspec.Struct, frozen=True, kw_only=True):
+    """A page: where it is, the parts it is made of, and the template around them.
+
+    `parts` (): it has a route of its own and is only named here. `menu`: it is in the navigation, under its name of
+    `words.PAGES`, for those in `role` and above.
+    """
+
+    path: str
+    parts: tuple[str, ...] = ()
+    menu: bool = True
+    role: Role = "viewer"
+    frame: str = "page.html"
+
+
+PAGES: dict[str, PagePlan] = {
+    "today": PagePlan(
+        path="/", parts=("verdict", "trouble", "figures", "hours", "floor", "devices", "events", "delivery")
+    ),
+    "devices": PagePlan(path="/devices", parts=("verdict", "trouble", "plugged", "device_table")),
+    "sync": PagePlan(path="/sync", parts=("verdict", "trouble", "delivery", "streams", "workers")),
+    "wall": PagePlan(path="/wall", parts=("wall",), frame="wall_frame.html"),
+    "accounts": PagePlan(path="/accounts", role="manager"),
+    "audit": PagePlan(path="/audit", role="manager"),
+}
+"""The pages in the order of the navigation. A page of another room adds itself here."""
 
 
 class Page:
@@ -51,13 +72,19 @@ class Page:
             loader=jinja2.FileSystemLoader(HERE / "templates"), autoescape=True, auto_reload=False,
             undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         )  # fmt: skip
-        self._environment.globals.update(words=words, names=NAMES, bars=bars, assets=asset_version())
+        self._environment.globals.update(
+            words=words, names=NAMES, assets=asset_version(), advice_for=trouble_of, stanza=stanza,
+            chart_size=(WIDTH, WALL_WIDTH, BAR_HEIGHT),
+        )  # fmt: skip
+        self._drawn: tuple[object, Floor | None] = (None, None)
 
     def page(self, name: str, snapshot: Snapshot, language: str, visitor: Visitor = Visitor()) -> str:  # noqa: B008
         """A whole page for a visitor, ready without JavaScript."""
         values = self._values(snapshot, language, visitor.role)
         parts = [(part, Markup(self._part(part, values))) for part in parts_of(name, visitor.role)]
-        return self._environment.get_template("page.html").render(page=name, parts=parts, visitor=visitor, **values)
+        return self._environment.get_template(PAGES[name].frame).render(
+            page=name, parts=parts, visitor=visitor, menu=menu(visitor.role), **values
+        )
 
     def parts(self, name: str, snapshot: Snapshot, language: str, role: Role = "viewer") -> dict[str, str]:
         """The parts of a page by their element's id, for everybody in that role."""
@@ -68,14 +95,16 @@ class Page:
         """A page that is no picture of the store: template `name` with these values, `t`, `_`, `say`, `visitor`."""
         speaker = self._languages[language]
         return self._environment.get_template(f"{name}.html").render(
-            t=speaker, _=speaker.text, say=speaker.say, visitor=visitor, role=visitor.role, **values
-        )
+            t=speaker, _=speaker.text, say=speaker.say, visitor=visitor, role=visitor.role, menu=menu(visitor.role),
+            **values,
+        )  # fmt: skip
 
     def _part(self, part: str, values: dict[str, Any]) -> str:
         return self._environment.get_template(f"{part}.html").render(**values)
 
     def _values(self, snapshot: Snapshot, language: str, role: Role = "viewer") -> dict[str, Any]:
         speaker = self._languages[language]
+        day = snapshot.today
         return {
             "s": snapshot,
             "role": role,
@@ -83,51 +112,34 @@ class Page:
             "_": speaker.text,
             "say": speaker.say,
             "troubles": troubles(snapshot),
-            "why": Why(speaker),
+            "tiles": [] if day is None else tiles(day, speaker, snapshot.at_ms),
+            "chart": None if day is None else chart(day, snapshot.at_ms),
+            "floor": self._floor(snapshot),
         }
+
+    def _floor(self, snapshot: Snapshot) -> Floor | None:
+        """The drawing, made anew only when something on it differs: a heat map has a thousand cells."""
+        shown = snapshot.plan, snapshot.places, snapshot.heats
+        if self._drawn[0] != shown:
+            self._drawn = shown, floor(*shown)
+        return self._drawn[1]
 
 
 def parts_of(name: str, role: Role) -> tuple[str, ...]:
     """The parts of a page that are for a role."""
-    return tuple(part for part in PAGES[name] if part not in STAFF_PARTS or at_least(role, "staff"))
+    return tuple(part for part in PAGES[name].parts if part not in STAFF_PARTS or at_least(role, "staff"))
 
 
-class Why:
-    """Says why a figure is not there, or how far it holds."""
-
-    def __init__(self, language: Language) -> None:
-        """`language`: to say it in."""
-        self._language = language
-
-    def __call__(self, figure: Figure, about: str = "people") -> str:
-        """The reason in words; "" when there is nothing to say."""
-        key = f"not_set_up:{about}" if figure.reason == "not_set_up" else figure.reason
-        if not key:
-            key = "counter_dark" if figure.at_least else ""
-        return self._language.say(words.REASONS[key], {"dark_s": figure.dark_s or 0.0}) if key else ""
+def menu(role: Role) -> dict[str, PagePlan]:
+    """The navigation of those in a role."""
+    return {name: plan for name, plan in PAGES.items() if plan.menu and at_least(role, plan.role)}
 
 
-def bars(today: Today) -> list[tuple[int, int | None, int, int | None, int]]:
-    """The hourly chart: instant, people in and their bar's height, sales and theirs (0 to 64 units).
-
-    At least twelve hours, so that the picture is steady; the newest 24 on a day of 25.
-    """
-    if not today.hours:
-        return []
-    first = today.hours[0].hour_ms
-    last = max(today.hours[-1].hour_ms, first + (_HOURS_LEAST - 1) * _HOUR_MS)
-    known = {hour.hour_ms: hour for hour in today.hours}
-    most = max(max(hour.people_in or 0, hour.sales or 0) for hour in today.hours) or 1
-    rows = []
-    for at in range(first, last + 1, _HOUR_MS):
-        hour = known.get(at)
-        people, sold = (hour.people_in, hour.sales) if hour else (None, None)
-        rows.append((at, people, _height(people, most), sold, _height(sold, most)))
-    return rows[-24:]
-
-
-def _height(value: int | None, most: int) -> int:
-    return 0 if not value else max(2, round(value * _CHART_HEIGHT / most))
+def stanza(plugged: PluggedDevice) -> str:
+    """What to write into the configuration to add it, with the likeliest driver."""
+    driver = plugged.drivers[0]
+    fields = {"name": f"{driver}-1", "driver": driver, "address": plugged.address}
+    return "\n".join(["[[devices]]", *(f"{name} = {json.dumps(value)}" for name, value in fields.items())])
 
 
 def asset_version() -> str:

@@ -1,6 +1,6 @@
 """The addresses of the page and what each answers. Knows HTTP; what it tells comes from a `Desk`.
 
-`/` `/devices` `/sync`  pages, complete without JavaScript      `/live?page=…`  their parts again, as they change (SSE)
+`/` `/devices` `/sync` `/wall`  pages, complete without JavaScript; `/live?page=…`: their parts as they change (SSE)
 `/api/status`           the `Snapshot` as JSON                  `/api/status/schema`  its JSON Schema
 `/api/events?stream=&limit=`  newest events, for staff          `/healthz`, `/metrics`  for machines
 `/setup` `/sign-in` `/account` `/accounts` `/audit`  see `sign_in`
@@ -91,7 +91,7 @@ def application(desk: Desk, default_language: str) -> Starlette:
     """The whole site."""
     return Starlette(
         routes=[
-            *(Route("/" if name == "today" else f"/{name}", _page(desk, name, default_language)) for name in PAGES),
+            *(Route(plan.path, _page(desk, name, default_language)) for name, plan in PAGES.items() if plan.parts),
             Route("/live", _live(desk, default_language)),
             Route("/api/status", _status(desk)),
             Route("/api/status/schema", _schema),
@@ -131,7 +131,7 @@ def _page(desk: Desk, name: str, default: str) -> Endpoint:
     return page
 
 
-_PATHS = {"/", *(f"/{name}" for name in PAGES)}
+_PATHS = frozenset(plan.path for plan in PAGES.values())
 
 
 def _live(desk: Desk, default: str) -> Endpoint:
@@ -139,7 +139,7 @@ def _live(desk: Desk, default: str) -> Endpoint:
 
     async def live(request: Request) -> Response:
         name = request.query_params.get("page", "today")
-        if name not in PAGES:
+        if name not in PAGES or not PAGES[name].parts:
             return PlainTextResponse("no such page\n", 404)
         if request.method == "HEAD":
             return Response(media_type="text/event-stream")

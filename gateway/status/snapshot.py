@@ -6,10 +6,12 @@ know. A number that nobody knows is null, never 0, and says why. Knows no port, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 
+from config.settings import FloorSettings
 from gateway.clock import ClockQuality, Instant
 from gateway.event import Stream
 from gateway.intake.health import DeviceCondition, DeviceReport
@@ -17,6 +19,7 @@ from gateway.intake.inlet import LaneCounters
 from gateway.journal.commit_loop import CommitCounters
 from gateway.journal.reader import StreamState
 from gateway.runtime.worker import State, WorkerState
+from gateway.status.floor import Heat, Place, places_of
 from gateway.status.today import DayFacts, Today, today
 
 _RATE_OVER_S = 20.0  # a shorter look says nothing about a rate
@@ -37,6 +40,13 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     page_open: bool = False
 
 
+class Battery(msgspec.Struct, frozen=True):
+    """How full a sensor's battery is, in percent."""
+
+    sensor: str
+    percent: int
+
+
 class PlannedDevice(msgspec.Struct, frozen=True, kw_only=True):
     """A device of the configuration, and the worker that serves it."""
 
@@ -45,7 +55,24 @@ class PlannedDevice(msgspec.Struct, frozen=True, kw_only=True):
     zone: str
     worker: str
     sales: bool = False
+    zones: tuple[str, ...] = ()  # of its antennas
     last_event_ms: int | None = None  # recorded time of its last event, also of earlier runs
+    per_minute: float | None = None  # what it said in the last minutes; null: not looked at for long enough
+    battery: Battery | None = None  # the emptiest of its sensors
+
+
+class PluggedDevice(msgspec.Struct, frozen=True, kw_only=True):
+    """Something in a USB socket that is not set up. `kind`: a key of `words.PLUGGED`; `drivers` (): none can serve it.
+
+    `address`: to write into the configuration; "" when it is no serial port.
+    """
+
+    kind: str
+    usb_id: str
+    product: str = ""
+    address: str = ""
+    drivers: tuple[str, ...] = ()
+    since_ms: int
 
 
 class StorageFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +131,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     healthy: bool
     clock_steps: int | None
     planned: tuple[PlannedDevice, ...] = ()
+    plugged: tuple[PluggedDevice, ...] = ()
     reports: tuple[DeviceReport, ...] = ()
     workers: tuple[WorkerState, ...] = ()
     lanes: dict[str, LaneCounters] = {}
@@ -117,6 +145,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     quarantine_held: int | None = None
     read_models: tuple[ReadModel, ...] | None = None
     day: DayFacts | None = None
+    plan: FloorSettings = FloorSettings()
+    zone_people: dict[str, int | None] = {}
+    heats: tuple[Heat, ...] = ()
     events: tuple[EventLine, ...] = ()
     rss_bytes: int | None = None
 
@@ -135,6 +166,8 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     heard_s: float | None
     since_s: float | None
     last_event_ms: int | None
+    per_minute: float | None
+    battery: Battery | None
     readings: int
     bad: int
     quarantined: int
@@ -239,7 +272,11 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     ready: bool
     healthy: bool
     today: Today | None
+    plan: FloorSettings
+    places: tuple[Place, ...]
+    heats: tuple[Heat, ...]  # where people stood today, by camera
     devices: tuple[Device, ...]
+    plugged: tuple[PluggedDevice, ...]
     delivery: Delivery
     intake: Intake
     workers: tuple[Worker, ...]
@@ -251,13 +288,18 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 def snapshot(facts: Facts) -> Snapshot:
     """What there is to know from what was observed."""
     storage = facts.storage
+    devices = _devices(facts)
     return Snapshot(
         at_ms=int(facts.now.wall_s * 1000),
         identity=facts.identity,
         ready=facts.ready,
         healthy=facts.healthy,
         today=None if facts.day is None else today(facts.day),
-        devices=_devices(facts),
+        plan=facts.plan,
+        places=_places(facts, devices),
+        heats=facts.heats,
+        devices=devices,
+        plugged=facts.plugged,
         delivery=_delivery(facts),
         intake=_intake(facts),
         workers=tuple(
@@ -313,9 +355,19 @@ def _device(planned: PlannedDevice, report: DeviceReport | None, now: Instant) -
         name=planned.name, driver=planned.driver, zone=planned.zone, condition=report.condition, sales=planned.sales,
         worker=planned.worker, reason=report.reason, hint=report.hint, heard_s=report.heard_s,
         since_s=max(0.0, now.wall_s - report.since_wall_s) if report.since_wall_s else None,
-        last_event_ms=planned.last_event_ms, readings=report.readings, bad=report.bad,
+        last_event_ms=planned.last_event_ms, per_minute=planned.per_minute, battery=planned.battery,
+        readings=report.readings, bad=report.bad,
         quarantined=report.quarantined, dropped=report.dropped,
     )  # fmt: skip
+
+
+def _places(facts: Facts, devices: Sequence[Device]) -> tuple[Place, ...]:
+    zones = [zone for planned in facts.planned for zone in (planned.zone, *planned.zones)]
+    ailing = {device.name for device in devices if device.condition in ("faulted", "stale")}
+    placed = [
+        (zone, planned.name in ailing) for planned in facts.planned for zone in {planned.zone, *planned.zones} if zone
+    ]
+    return places_of(zones, placed, facts.zone_people)
 
 
 def _delivery(facts: Facts) -> Delivery:

@@ -24,6 +24,8 @@ _BUFFER_WARNING_H = 24.0
 _UNSENT_S = 3600.0
 _WAL_BYTES = 32 << 20
 _BEHIND = 20_000
+_BATTERY_PERCENT = 15
+_QUEUE_LONG = 7
 
 
 class Trouble(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,8 +41,8 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True):
 def troubles(snapshot: Snapshot) -> list[Trouble]:
     """Everything that needs a hand, the worst first; [] when all is well."""
     found = [
-        *_journal(snapshot), *_workers(snapshot), *_devices(snapshot), *_delivery(snapshot), *_clock(snapshot),
-        *_housekeeping(snapshot),
+        *_journal(snapshot), *_workers(snapshot), *_devices(snapshot), *_floor(snapshot), *_delivery(snapshot),
+        *_clock(snapshot), *_housekeeping(snapshot),
     ]  # fmt: skip
     return sorted(found, key=lambda trouble: _ORDER.index(trouble.severity))
 
@@ -89,7 +91,7 @@ def _devices(snapshot: Snapshot) -> Iterator[Trouble]:
             yield cause
             continue
         for device in devices:
-            if (trouble := _device(device, snapshot)) is not None:
+            if (trouble := trouble_of(device, snapshot)) is not None:
                 yield trouble
 
 
@@ -111,7 +113,8 @@ def _common_cause(devices: list[Device], worker: Worker | None) -> Trouble | Non
     )  # fmt: skip
 
 
-def _device(device: Device, snapshot: Snapshot) -> Trouble | None:
+def trouble_of(device: Device, snapshot: Snapshot) -> Trouble | None:
+    """What is wrong with one device; None when nothing is."""
     where = {"device": device.name, "zone": device.zone or device.driver}
     if device.condition == "faulted":
         return Trouble(
@@ -125,7 +128,20 @@ def _device(device: Device, snapshot: Snapshot) -> Trouble | None:
         )  # fmt: skip
     if device.condition == "never_seen" and snapshot.system.uptime_s > _PATIENCE_S:
         return Trouble(severity="warning", key="never_seen", parameters=dict(where))
+    if device.battery is not None and device.battery.percent <= _BATTERY_PERCENT:
+        return Trouble(
+            severity="notice", key="battery_low",
+            parameters={"sensor": device.battery.sensor or device.name, "percent": device.battery.percent},
+        )  # fmt: skip
     return None
+
+
+def _floor(snapshot: Snapshot) -> Iterator[Trouble]:
+    queue = None if snapshot.today is None else snapshot.today.longest_queue
+    if queue is not None and queue.length >= _QUEUE_LONG:
+        yield Trouble(severity="warning", key="queue_long", parameters={"people": queue.length, "zone": queue.zone})
+    for plugged in snapshot.plugged:
+        yield Trouble(severity="notice", key="plugged", parameters={"kind": plugged.kind}, detail=plugged.product)
 
 
 def _delivery(snapshot: Snapshot) -> Iterator[Trouble]:

@@ -118,6 +118,18 @@ TROUBLES: dict[str, Advice] = {
         _("Today's numbers are still being counted: %(events)s events to go"),
         _("Nothing to do: they are complete in a few minutes."),
     ),
+    "queue_long": Advice(
+        _("People wait in line: %(people)s at %(zone)s"),
+        _("Open another till if you can."),
+    ),
+    "battery_low": Advice(
+        _("The battery of %(sensor)s is nearly empty: %(percent)s %"),
+        _("Change it in the next days. What it measures is missing once it is empty."),
+    ),
+    "plugged": Advice(
+        _("Something new is plugged in; it looks like %(kind)s"),
+        _("Add it on the page Devices, or leave it: it is not touched."),
+    ),
     "page_open": Advice(
         _("This page can be seen from other devices in the network, without encryption"),
         _("Set page.host to 127.0.0.1 unless the network is the staff's own."),
@@ -132,6 +144,82 @@ REASONS: dict[str, str] = {
     "till_dark": _("No till is connected now"),
     "no_people": _("Nobody has come in yet"),
     "no_sales": _("No sale yet"),
+    "not_set_up:queue": _("No queue is watched"),
+    "not_set_up:coupons": _("No coupon yet"),
+    "not_set_up:answers": _("Nobody is asked"),
+    "counter_dark_now": _("The counter is dark now"),
+    "no_coupons": _("No coupon yet"),
+    "no_answers": _("Too few answers from 0 to 10 yet"),
+}
+
+PAGES: dict[str, str] = {
+    "today": _("Today"),
+    "devices": _("Devices"),
+    "sync": _("Delivery"),
+    "wall": _("Wall"),
+    "accounts": _("Accounts"),
+    "audit": _("Audit trail"),
+}
+
+FIGURES: dict[str, str] = {
+    "people_now": _("In the shop now"),
+    "people_in": _("People in today"),
+    "sales": _("Sales"),
+    "conversion": _("Conversion"),
+    "net": _("Turnover"),
+    "basket": _("Average basket"),
+    "queue": _("In the queue"),
+    "redeemed": _("Coupons redeemed"),
+    "nps": _("Recommend us (NPS)"),
+}
+
+VERDICTS: dict[str, str] = {
+    "far_above": _("far above a usual %(weekday)s (%(usual)s)"),
+    "above": _("above a usual %(weekday)s (%(usual)s)"),
+    "usual": _("like a usual %(weekday)s (%(usual)s)"),
+    "below": _("below a usual %(weekday)s (%(usual)s)"),
+    "far_below": _("far below a usual %(weekday)s (%(usual)s)"),
+}
+
+QUEUES: dict[str, str] = {
+    "nobody": _("nobody waits"),
+    "short": _("short"),
+    "growing": _("getting longer"),
+    "long": _("open another till"),
+}
+
+MOODS: dict[str, str] = {
+    "unhappy": _("more are unhappy than happy"),
+    "fair": _("fair"),
+    "good": _("good"),
+    "delighted": _("delighted"),
+}
+
+OUT = _("out: %(people)s")
+RETURNS = _("returns: %(returns)s")
+ITEMS = _("%(items)s items a sale")
+REFUSED = _("refused: %(coupons)s")
+PER_VISITOR = _("sales per visitor")
+WAIT = _("nine of ten wait less than %(wait_s)s")
+ANSWERS = _("answers: %(answers)s")
+
+PLUGGED: dict[str, Advice] = {
+    "adapter": Advice(_("a serial adapter"), _("Add it as what hangs on its other side: a reader, a scanner, a till.")),
+    "serial": Advice(_("a serial device"), _("Add it with the driver of its maker's protocol.")),
+    "board": Advice(_("a reader board"), _("Add it with the driver of its protocol; its manual names that.")),
+    "scanner": Advice(_("a barcode scanner"), _("Add it, and every scan is kept.")),
+    "keyboard_scanner": Advice(
+        _("a barcode scanner that types like a keyboard"),
+        _("Switch it to USB serial (virtual COM port) with the code in its manual; then it can be added."),
+    ),
+    "printer": Advice(
+        _("a receipt printer"),
+        _("Receipts cannot be read over USB. Connect it by a serial line, and sales are counted from what it prints."),
+    ),
+    "scale": Advice(_("a scale"), _("There is no driver for it yet. It can stay: it is not touched.")),
+    "card_reader": Advice(
+        _("a card or tag reader"), _("Readers that type like a keyboard cannot be used; take one with a serial port.")
+    ),
 }
 
 CONDITIONS: dict[str, str] = {

@@ -24,6 +24,7 @@ from gateway.projections.projector import Projector, read_models
 from gateway.projections.store_time import StoreTime
 from gateway.runtime.worker import WorkerState
 from gateway.status.observer import Plan, Sent
+from gateway.status.snapshot import PluggedDevice
 
 ZONE = "Asia/Shanghai"
 SCRIPT = "<script>alert('x')</script>"
@@ -90,6 +91,7 @@ class FakeGateway:
         self.supervisor = Workers()
         self.plans: Sequence[Plan] = [PlannedTill(device) for device in self.settings.devices]
         self.board.register("till1", "pos_json", "front", 300.0)
+        self.sockets: list[PluggedDevice] = []
 
     def worker_of(self, device: str) -> str:
         return "mqtt-sales"
@@ -107,6 +109,9 @@ class FakeGateway:
             entry.stream, entry.name, data, source=self.origin.source(source), at=self.clock.now(), zone=zone,
             subject=None,
         )  # fmt: skip
+
+    def plugged(self) -> Sequence[PluggedDevice]:
+        return self.sockets
 
     def delivery_states(self) -> Sequence[Sent]:
         return []
