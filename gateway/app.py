@@ -26,6 +26,7 @@ from devices.usb_hints import hint_of
 from gateway.access.audit import Audit
 from gateway.broker_worker import BrokerWorker
 from gateway.clock import Clock, SystemClock
+from gateway.erasing import Erasing, Forget
 from gateway.errors import ConfigError, StorefrontError, Unavailable
 from gateway.event import Origin
 from gateway.heartbeat import Departures, Heartbeat
@@ -49,6 +50,7 @@ from gateway.shopper.day_keys import DayKeys
 from gateway.shopper.key_ring import KeyRing
 from gateway.shopper.subjects import ShopperSubjects
 from gateway.status.snapshot import PluggedDevice
+from gateway.subject_data import TABLES
 
 if TYPE_CHECKING:
     from gateway.camera_plan import CameraPlan
@@ -116,6 +118,7 @@ class Gateway:
         )  # fmt: skip
         self.intake = Intake(self.normaliser, self.inlet, self.board, self.clock)
         self.chores = Chores(self)
+        self.forgets: list[Forget] = [self.consents.erased]  # of rooms that hold a person's keys in memory
         self.supervisor = Supervisor(self.clock)
         self.broker = Broker(self.directory / "broker", settings.broker.port)
         self._broker_up = threading.Event()
@@ -236,6 +239,7 @@ class Gateway:
         add("departures", lambda: Departures(self.normaliser, self.inlet, self.clock), patience_s=10.0, stage=WITNESSES)
         add("heartbeat", lambda: Heartbeat(self, self._declared), patience_s=30.0, stage=WITNESSES)
         add("housekeeping", lambda: Housekeeping(self, self.chores), patience_s=60.0, stage=WITNESSES)
+        add("erasing", lambda: Erasing(self, TABLES, self.forgets), patience_s=90.0, stage=WITNESSES)
         add("calendar", lambda: Calendar(self.chores.plan, self.clock), patience_s=60.0, stage=WITNESSES)
         add("projector", self._projector, patience_s=60.0, stage=WITNESSES)
         if self.settings.platform.configured:

@@ -26,6 +26,7 @@ from gateway.event import STREAMS, Origin
 from gateway.intake.inlet import Inlet
 from gateway.journal.commit_loop import CommitLoop
 from gateway.journal.disk import sync_directory
+from gateway.journal.erasure import held
 from gateway.journal.quarantine import PayloadSeal
 from gateway.journal.reader import JournalReader
 from gateway.platform_commands import handlers
@@ -100,11 +101,23 @@ def _once_open(gateway: Gateway, factory: Factory) -> Factory:
     """A factory that waits for the journal."""
 
     def make() -> Worker:
-        if not gateway.commits.is_open:
-            raise Unavailable("deliver", "journal", "it is not open yet")
+        _readable(gateway, "deliver")
         return factory()
 
     return make
+
+
+def _readable(gateway: Gateway, operation: str) -> None:
+    """Nobody outside reads the journal before it is open, nor while it holds what was erased before.
+
+    Raises:
+        Unavailable: not yet.
+    """
+    if not gateway.commits.is_open:
+        raise Unavailable(operation, "journal", "it is not open yet")
+    with JournalReader(gateway.journal_path) as reader:
+        if reader.look(held):
+            raise Unavailable(operation, "journal", "a person who was erased is being erased once more")
 
 
 def _beat(gateway: Gateway) -> bytes:
@@ -133,12 +146,11 @@ class FeedServer:
         """Open the journal and serve.
 
         Raises:
-            Unavailable: the journal is not open yet.
+            Unavailable: the journal is not open yet, or must not be read yet.
             ConfigError: a consumer's token cannot be read.
         """
         gateway, settings = self._gateway, self._settings
-        if not gateway.commits.is_open:
-            raise Unavailable("serve feed", "journal", "it is not open yet")
+        _readable(gateway, "serve feed")
         tokens = [
             FeedToken(
                 consumer.name, token_digest(resolve_secret(consumer.token, f"feed.consumers.{consumer.name}.token")),

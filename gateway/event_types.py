@@ -292,6 +292,34 @@ class AuditRecorded(EventData, frozen=True, kw_only=True):
     hash: str
 
 
+class ErasedRange(msgspec.Struct, frozen=True, kw_only=True):
+    """Events that were redacted, by their numbers."""
+
+    stream: Stream
+    epoch: str
+    first: int
+    last: int
+
+
+@event("transactions", "subject.erased")
+class SubjectErased(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    """A person was erased: which events lost their subject, and how much went elsewhere. It names nobody.
+
+    `again`: what had been erased before came back out of a backup or a salvage, and is gone once more.
+    """
+
+    erasures: int = 1
+    command: str | None = None  # the platform's id of it, where it was one command
+    events: int
+    ranges: tuple[ErasedRange, ...] = ()
+    rows: int = 0  # of consents, visits and the like
+    quarantined: int = 0
+    files: int = 0  # damaged databases that had been set aside, removed
+    part: int = 1  # many ranges are told in several events
+    parts: int = 1
+    again: bool = False
+
+
 # -- measurements
 
 

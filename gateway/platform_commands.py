@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gateway.subject_erase import SubjectErase
+
 if TYPE_CHECKING:
     from gateway.delivery import Gateway
     from sync.commands import Handler
@@ -16,4 +18,6 @@ if TYPE_CHECKING:
 
 def handlers(gateway: Gateway) -> dict[str, Handler]:
     """The handler of every kind of command, as docs/sync.md names them."""
-    return {}
+    return {
+        "subject.erase": SubjectErase(gateway.journal_path, gateway.commits, gateway.clock),
+    }

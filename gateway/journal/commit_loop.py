@@ -32,6 +32,7 @@ T = TypeVar("T")
 _IDLE_S = 0.5
 _LOOK_EVERY_S = 1.0
 _FULL_RETRY_S = 1.0
+_LOG_PATIENCE_S = 0.02  # a commit window: events wait no longer for a reader
 _HELD_BATCHES = 4  # beyond this nothing more is taken while there is no room
 
 
@@ -120,6 +121,13 @@ class CommitLoop:
         gives its result when all of it is durable.
         """
         return self._hand_in(partial(self._record, work), hurry=True)
+
+    def empty_log(self) -> Future[bool]:
+        """Have the write-ahead log moved into the database and cut to nothing; False when a reader is in the way.
+
+        For what must not stay in the log: nothing of it is left in the file afterwards. From any other thread.
+        """
+        return self._hand_in(partial(self._writer.checkpoint, _LOG_PATIENCE_S), hurry=False)
 
     def _hand_in(self, job: Callable[[], T], *, hurry: bool) -> Future[T]:
         future: Future[T] = Future()

@@ -96,8 +96,8 @@ def verify(path: Path, progress: Progress | None = None, *, structure_s: float =
     findings = _Findings()
     structure: Literal["ok", "damaged", "not finished"] = "damaged"
     streams: list[StreamReport] = []
-    with _reading(path) as connection:
-        try:
+    try:
+        with _reading(path) as connection:
             structure = _structure(connection, structure_s, findings)
             total = sum(_kept(connection, stream) for stream in STREAMS)
             done = 0
@@ -106,9 +106,13 @@ def verify(path: Path, progress: Progress | None = None, *, structure_s: float =
                 streams.append(report)
                 done += report.rows
             _verify_counters(connection, findings)
-        except (sqlite3.Error, RowDamaged, TypeError, ValueError, IndexError) as error:
-            # A damaged database may give anything for anything; whatever it gave is the finding.
-            findings.append(f"reading stopped: {error}")
+    except (sqlite3.Error, RowDamaged, TypeError, ValueError, IndexError) as error:
+        # A damaged database may give anything for anything; whatever it gave is the finding.
+        findings.append(f"reading stopped: {error}")
+    except JournalError as error:
+        if not _is_damage(error.__cause__):
+            raise
+        findings.append(f"it cannot be opened: {error.reason}")
     return VerifyReport(
         str(path), not findings and structure != "damaged", structure, tuple(streams), tuple(findings),
         time.monotonic() - started_s,
@@ -198,6 +202,13 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
         yield connection
     finally:
         connection.close()
+
+
+def _is_damage(error: BaseException | None) -> bool:
+    """Whether SQLite could not even read the schema, as against a file that may not be read."""
+    return isinstance(error, sqlite3.Error) and error.sqlite_errorcode & 0xFF in (
+        sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB,
+    )  # fmt: skip
 
 
 def _structure(

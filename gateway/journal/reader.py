@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -21,6 +22,8 @@ from gateway.journal.loss import lost_between
 from gateway.journal.rows import RowDamaged, epochs_of, events_after
 from gateway.journal.rows import StoredEvent as StoredEvent
 from gateway.journal.schema import StreamEpoch, connect_reader, head_of
+
+T = TypeVar("T")
 
 
 class StreamState(msgspec.Struct, frozen=True):
@@ -134,6 +137,11 @@ class JournalReader:
             cursor = self._connected().cursor()
             cursor.row_factory = sqlite3.Row
             return cursor.execute(sql, parameters).fetchall()
+
+    def look(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What `work` makes of one snapshot; it must be short, since the log cannot be emptied meanwhile."""
+        with self._mapped(), self._snapshot() as connection:
+            return work(connection)
 
     @contextlib.contextmanager
     def _snapshot(self) -> Iterator[sqlite3.Connection]:

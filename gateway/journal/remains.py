@@ -25,7 +25,10 @@ from gateway.journal.schema import StreamEpoch, connect_reader
 
 _EPOCH = re.compile("[0-9a-f]{32}")
 _SANE = 1 << 53  # no counter or time of a journal gets this far
-_OWN = {*STREAMS, "tally", "epoch", "boot", "cursor", "dictionary", "quarantine", "loss", "_sqlite_migrations"}
+_OWN = {
+    *STREAMS, "tally", "epoch", "boot", "cursor", "dictionary", "quarantine", "loss", "_sqlite_migrations",
+    "erasure", "tombstone",  # made again from the file of tombstones
+}  # fmt: skip
 _PROJECTION_TABLE = "projection_"
 
 

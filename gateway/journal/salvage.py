@@ -23,9 +23,9 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.errors import JournalError, JournalFull
+from gateway.errors import JournalError, JournalFull, Unavailable
 from gateway.event import STREAMS, Stream
-from gateway.journal import disk, remains
+from gateway.journal import disk, erasure, remains, tombstones
 from gateway.journal.cursor import PROJECTION, UPLINK, Cursor, cursor_crc
 from gateway.journal.integrity import Progress, verify
 from gateway.journal.loss import LossDeclared, declare, losses
@@ -46,6 +46,7 @@ from gateway.journal.reader import JournalReader
 from gateway.journal.remains import Remains
 from gateway.journal.rows import RowDamaged
 from gateway.journal.schema import PAGE_BYTES, StreamEpoch, connect_reader, connect_writer, head_of
+from gateway.journal.tombstones import Tombstone
 from gateway.journal.writer import JournalWriter
 
 log = logging.getLogger(__name__)
@@ -103,12 +104,17 @@ def open_or_salvage(
 
     Raises:
         JournalError: what no salvage can mend: another process, a read-only or full disk, a newer schema.
+        Unavailable: the file of tombstones cannot be read or written.
     """
     reason = _pending(writer.path) or assess(writer.path)
     if reason is None:
         try:
             writer.open()
             _look(writer.path)
+            _know_erasures(writer)
+        except Unavailable:
+            writer.close()
+            raise
         except (JournalError, sqlite3.Error, TypeError, ValueError, IndexError) as error:
             # A damaged database may give a value of any type: whatever is not a refusal is damage.
             writer.close()
@@ -124,7 +130,26 @@ def open_or_salvage(
     )  # fmt: skip
     log.warning("journal=salvaged set_aside=%s lost=%d", report.set_aside, sum(one.lost for one in report.streams))
     writer.open()
+    _know_erasures(writer)
     return report
+
+
+def _know_erasures(writer: JournalWriter) -> None:
+    """Bring the file of tombstones and the database's own list together.
+
+    What only the file knows was erased after this database was copied or damaged, and has to be erased once more.
+    """
+    stones = tombstones.load(writer.path)
+
+    def settle(connection: sqlite3.Connection) -> list[Tombstone]:
+        if stones and (again := erasure.register(connection, stones, again=True)):
+            log.warning(
+                "erasure=again count=%d reason='the journal was restored, salvaged or stopped halfway'", len(again)
+            )
+        return erasure.registered(connection)
+
+    in_file = {stone.id for stone in stones}
+    tombstones.append(writer.path, [stone for stone in writer.transact(settle) if stone.id not in in_file])
 
 
 def assess(path: Path) -> str | None:

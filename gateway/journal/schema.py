@@ -24,7 +24,7 @@ PAGE_BYTES = 1024  # small pages: a commit of four events writes 3 KB, not 12 (m
 WAL_LIMIT_BYTES = 8 * 1024 * 1024
 _CHECKPOINT_BYTES = 4 * 1024 * 1024
 BACKUP_MARK = 0x53464231  # application_id of a backup: whoever opens it for writing begins a new epoch
-SCHEMA_VERSION = 1  # how many migrations there are
+SCHEMA_VERSION = 2  # how many migrations there are
 
 
 def migrations() -> Migrations:
@@ -65,6 +65,15 @@ def migrations() -> Migrations:
         db.table("loss").create(
             {"id": int, "at_ms": int, "subject": str, "first": int, "last": int, "count": int, "reason": str}, pk="id"
         )
+
+    @journal()
+    def m002_erasures(db: Database) -> None:
+        db.table("erasure").create(
+            {"id": str, "at_ms": int, "record": bytes, "done": int, "again": int},
+            pk="id",
+            not_null=("at_ms", "record", "done", "again"),
+        )
+        db.table("tombstone").create({"stream": str, "position": int, "erasure": str}, pk=("stream", "position"))
 
     return journal
 

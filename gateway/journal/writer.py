@@ -265,10 +265,19 @@ class JournalWriter:
         with self._mapped("write journal's identity"):
             identity.save(self.path, self._connected())
 
-    def checkpoint(self) -> None:
-        """Move the write-ahead log into the database and cut it to nothing (as far as readers allow)."""
+    def checkpoint(self, patience_s: float = 5.0) -> bool:
+        """Move the write-ahead log into the database and cut it to nothing; False when a reader is in the way.
+
+        `patience_s`: how long readers may take to let go; nothing is written meanwhile.
+        """
         with self._mapped("checkpoint journal"):
-            self._connected().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            connection = self._connected()
+            waited_ms = connection.execute("PRAGMA busy_timeout").fetchone()[0]
+            try:
+                connection.execute(f"PRAGMA busy_timeout = {int(patience_s * 1000)}")
+                return int(connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]) == 0
+            finally:
+                connection.execute(f"PRAGMA busy_timeout = {waited_ms}")
 
     # -- inside
 

@@ -236,6 +236,12 @@ class Consents:
         self._rows -= removed
         return removed
 
+    def erased(self, matches: Callable[[str], bool]) -> None:
+        """Rows are being, or have been, removed by an erasure: whatever is remembered of the table counts no more."""
+        with self._lock:
+            self._cache.clear()
+            self._ready = False
+
     def sweep(self, now_s: float) -> int:
         """Remove rows that ended long ago, some hundreds at a time; returns how many. Daily.
 

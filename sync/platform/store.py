@@ -21,6 +21,7 @@ import msgspec
 
 from gateway.errors import JournalError, Rejected
 from gateway.event import event_id
+from gateway.redaction import is_redacted
 from sync.uplink import Lane
 
 _SCHEMA = """
@@ -367,7 +368,7 @@ class PlatformStore:
     ) -> list[Verdict]:  # fmt: skip
         """What was said about these numbers the first time.
 
-        An event that comes again without its data has been erased at the gateway: the erasure is taken over, and it is
+        An event that comes again and says that it is redacted has been erased at the gateway: the erasure is taken over, and it is
         no conflict.
         """
         last = first + len(events) - 1
@@ -388,7 +389,7 @@ class PlatformStore:
             before = taken.get(seq) or (refused[seq][0] if seq in refused else None)
             if before is None:
                 results.append(Verdict(seq, "duplicate", original="accepted"))  # it was declared lost: that stands
-            elif before != digest and _erased(event):
+            elif before != digest and is_redacted(event):
                 table = "event" if seq in taken else "verdict"
                 connection.execute(
                     f"UPDATE {table} SET body = ?, digest = ? WHERE lane = ? AND seq = ?",  # noqa: S608 - fixed names
@@ -460,7 +461,3 @@ class PlatformStore:
                     with contextlib.suppress(sqlite3.Error):
                         connection.execute("ROLLBACK")
                 raise
-
-
-def _erased(event: bytes) -> bool:
-    return b'"data":null' in event and msgspec.json.decode(event).get("data", 0) is None
