@@ -368,8 +368,8 @@ class PlatformStore:
     ) -> list[Verdict]:  # fmt: skip
         """What was said about these numbers the first time.
 
-        An event that comes again and says that it is redacted has been erased at the gateway: the erasure is taken over, and it is
-        no conflict.
+        An event that comes again and says that it is redacted has been erased at the gateway: the erasure is taken
+        over, and it is no conflict.
         """
         last = first + len(events) - 1
         taken = dict(
