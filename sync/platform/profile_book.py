@@ -12,7 +12,7 @@ import contextlib
 import secrets
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -61,7 +61,8 @@ CREATE INDEX IF NOT EXISTS touch_supersedes ON touch (store, supersedes) WHERE s
 CREATE TABLE IF NOT EXISTS visit_sale (
     store TEXT NOT NULL, visit TEXT NOT NULL, sale TEXT NOT NULL, PRIMARY KEY (store, visit, sale)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS visit_sale_sale ON visit_sale (store, sale);
-CREATE TABLE IF NOT EXISTS day_key (key TEXT PRIMARY KEY, identifier INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS day_key (
+    key TEXT PRIMARY KEY, identifier INTEGER NOT NULL, at_ms INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS coupon (
     coupon TEXT PRIMARY KEY, campaign TEXT NOT NULL, channel TEXT NOT NULL, face TEXT NOT NULL, identifier INTEGER,
     issued_ms INTEGER, command TEXT, origin INTEGER NOT NULL);
@@ -76,10 +77,12 @@ CREATE TABLE IF NOT EXISTS told (
 CREATE TABLE IF NOT EXISTS forgotten (mark BLOB PRIMARY KEY, at_ms INTEGER NOT NULL) WITHOUT ROWID;
 """
 
+Resolver = Callable[[Mapping[int, str], Sequence[Link], frozenset[int]], Sequence[Person]]
 EVENT, IMPORT = 0, 1  # origins
 FROM_THE_BEGINNING, STILL = -(1 << 62), 1 << 62
 PARTS: Final = 10_000  # of one unit of a currency
 _MATCHING: Final = "matching"
+_DAY_MS: Final = 86_400_000
 
 
 class Touch(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,11 +115,12 @@ class Touch(msgspec.Struct, frozen=True, kw_only=True):
 class ProfileBook:
     """The tables. `open` first; `transaction` gives a `Writing`; any thread, one at a time."""
 
-    def __init__(self, path: Path, vault: Vault, *, durable: bool = True) -> None:
-        """`path`: the SQLite file; `vault`: open."""
+    def __init__(self, path: Path, vault: Vault, *, durable: bool = True, resolver: Resolver = resolve) -> None:
+        """`path`: the SQLite file; `vault`: open; `resolver`: persons from acts."""
         self.path = path
         self.vault = vault
         self._durable = durable
+        self._resolver = resolver
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
 
@@ -144,7 +148,7 @@ class ProfileBook:
             connection = self.connection
             connection.execute("BEGIN IMMEDIATE")
             try:
-                writing = Writing(connection, self.vault)
+                writing = Writing(connection, self.vault, self._resolver)
                 yield writing
                 writing.settle()
                 connection.execute("COMMIT")
@@ -176,7 +180,8 @@ class ProfileBook:
 class Writing:
     """One transaction's work."""
 
-    def __init__(self, connection: sqlite3.Connection, vault: Vault) -> None:
+    def __init__(self, connection: sqlite3.Connection, vault: Vault, resolver: Resolver) -> None:
+        self._resolver = resolver
         self.sql = connection.execute
         self._vault = vault
         self._dirty: set[int] = set()  # identifiers whose persons must be derived again
@@ -206,6 +211,10 @@ class Writing:
         """The identifier, when it is known."""
         row = self.sql("SELECT id FROM identifier WHERE mark = ?", (self._vault.mark(scheme, value),)).fetchone()
         return None if row is None else int(row[0])
+
+    def mark_of(self, text: str) -> bytes:
+        """A keyed mark of any text, to know it again without keeping it."""
+        return self._vault.mark("", text)
 
     def identify(self, scheme: str, value: str, at_ms: int) -> int | None:
         """The identifier, made when it is new; None for one that was erased after `at_ms`.
@@ -312,9 +321,12 @@ class Writing:
         identifier, how = it.identifier, "key" if it.identifier is not None else ""
         if it.day_key is not None:
             if identifier is not None:
-                self._day_key(it.day_key, identifier)
+                self._day_key(it.day_key, identifier, it.at_ms)
             else:
-                row = self.sql("SELECT identifier FROM day_key WHERE key = ?", (it.day_key,)).fetchone()
+                row = self.sql(
+                    "SELECT identifier FROM day_key WHERE key = ? AND abs(at_ms - ?) < ?",
+                    (it.day_key, it.at_ms, _DAY_MS),
+                ).fetchone()
                 identifier, how = (None, "") if row is None else (int(row[0]), "day_key")
         if identifier is not None and it.record:
             self._name_record(it.record, identifier)
@@ -340,13 +352,17 @@ class Writing:
         if identifier is not None:
             self.after_withdrawal += self._without_withdrawn(identifier, it)
 
-    def _day_key(self, key: str, identifier: int) -> None:
-        """The key of a person on a day in a store is known: what else was done under it is theirs."""
-        made = self.sql("INSERT OR IGNORE INTO day_key VALUES (?, ?)", (key, identifier)).rowcount
+    def _day_key(self, key: str, identifier: int, at_ms: int) -> None:
+        """The key of a person on a day in a store is known: what else was done under it is theirs.
+
+        The shop makes another key each day; a key that is older than a day is not trusted all the same.
+        """
+        made = self.sql("INSERT OR IGNORE INTO day_key VALUES (?, ?, ?)", (key, identifier, at_ms)).rowcount
         if made:
             changed = self.sql(
-                "UPDATE touch SET identifier = ?, how = 'day_key' WHERE day_key = ? AND identifier IS NULL",
-                (identifier, key),
+                "UPDATE touch SET identifier = ?, how = 'day_key' WHERE day_key = ? AND identifier IS NULL "
+                "AND abs(at_ms - ?) < ?",
+                (identifier, key, at_ms, _DAY_MS),
             ).rowcount
             if changed:
                 self._dirty.add(identifier)  # a withdrawal may apply to them
@@ -421,7 +437,7 @@ class Writing:
                 self._dirty |= {int(row[0]) for row in near} - nodes
         taken: set[int] = set()
         heirs: dict[int, int] = {}  # what each identifier's person became
-        for person in resolve(schemes, links, hubs):
+        for person in self._resolver(schemes, links, hubs):
             number = self._number(person, taken)
             for claim in person.claims:
                 heirs.setdefault(claim.identifier, number)

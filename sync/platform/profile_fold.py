@@ -152,6 +152,7 @@ class ProfileFold:
         return inside.scheme, inside.value
 
 
+_CARRIED = ("member", "app", "card")  # shown at the till; a phone number is only said, and anybody can say one
 _SHOPPERS = ("shopper", "loyalty", "payer", "linked", "replaced")
 
 
@@ -201,10 +202,8 @@ class _Rule:
             return None
 
     def day_key(self, shopper: Shopper | None) -> str | None:
-        """Store, day and key: it says nothing in another store or on another day."""
-        if shopper is None or shopper.day_key is None:
-            return None
-        return f"{self.seen.store}|{self.seen.at_ms // 86_400_000}|{shopper.day_key}"
+        """Store and key: it says nothing in another store."""
+        return None if shopper is None or shopper.day_key is None else f"{self.seen.store}|{shopper.day_key}"
 
     def touch(self, kind: str, shopper: Shopper | None, **fields: Any) -> None:
         """Keep a touch of this event."""
@@ -217,7 +216,7 @@ class _Rule:
 
 def _sale(rule: _Rule, sale: Sale) -> None:
     shown = sale.loyalty if sale.loyalty is not None else sale.payer
-    if sale.loyalty is not None and sale.payer is not None:
+    if sale.loyalty is not None and sale.payer is not None and sale.loyalty.scheme in _CARRIED:
         member, payer = rule.who(sale.loyalty), rule.who(sale.payer)
         if member is not None and payer is not None:
             rule.writing.link("basket", member, payer, rule.seen.at_ms, origin=EVENT, place=rule.seen.position)

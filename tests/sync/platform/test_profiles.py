@@ -162,7 +162,7 @@ def test_a_day_key_joins_within_one_store_and_day_only(world: World) -> None:
     world.sells("named", T0 + 10, who=keyed)
     world.sells("late", T0 + 20, who=alone)
     world.sells("elsewhere", T0 + 20, who=alone, store="0043")
-    world.sells("tomorrow", T0 + DAY_S, who=alone)
+    world.sells("tomorrow", T0 + 2 * DAY_S, who=alone)
     assert world.refs("member", "A1") == ["early", "named", "late"]
     assert world.entry("member", "A1", "late").evidence == ("day_key_member",)
 
