@@ -62,7 +62,7 @@ STORES = ("0042", "0043", "0044")
 START_S = 1_787_500_800.0
 DAY_S = 86_400.0
 RULES = Rules(region="CN")
-_FAULTY_SHOPPERS = 1_500
+_FAULTY_SHOPPERS = 800
 _DATA = Path(os.environ.get("STOREFRONT_DATA", "../shared/data"))
 _BASKETS = "retail/completejourney_store367_transactions_2017.csv.gz"
 

@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from gateway.errors import JournalError
-from sync.platform.consent_state import ConsentAct, ConsentState, state_of
+from sync.platform.consent_state import ConsentAct, state_of
 from sync.platform.identity_graph import HUB, Act, Link, Person, resolve
 from sync.platform.vault import Vault, checked
 
@@ -185,7 +185,6 @@ class Writing:
         self.sql = connection.execute
         self._vault = vault
         self._dirty: set[int] = set()  # identifiers whose persons must be derived again
-        self.after_withdrawal = 0  # touches that named a person who had withdrawn
 
     # -- facts
 
@@ -349,8 +348,6 @@ class Writing:
             )
         for sale in it.sales:
             self.sql("INSERT OR IGNORE INTO visit_sale VALUES (?, ?, ?)", (it.store, it.ref, sale))
-        if identifier is not None:
-            self.after_withdrawal += self._without_withdrawn(identifier, it)
 
     def _day_key(self, key: str, identifier: int, at_ms: int) -> None:
         """The key of a person on a day in a store is known: what else was done under it is theirs.
@@ -366,23 +363,6 @@ class Writing:
             ).rowcount
             if changed:
                 self._dirty.add(identifier)  # a withdrawal may apply to them
-
-    def _without_withdrawn(self, identifier: int, it: Touch) -> int:
-        """Take the person out again where they had withdrawn; 1 when it was done after that."""
-        row = self.sql(
-            "SELECT s.withdrawn_ms FROM claim c JOIN consented s ON s.person = c.person AND s.purpose = ? "
-            "WHERE c.identifier = ? AND c.since_ms <= ? AND ? < c.until_ms AND s.withdrawn_ms IS NOT NULL "
-            "AND (s.since_ms IS NULL OR ? < s.since_ms)",
-            (_MATCHING, identifier, it.at_ms, it.at_ms, it.at_ms),
-        ).fetchone()
-        if row is None:
-            return 0
-        self.sql(
-            "UPDATE touch SET identifier = NULL, how = '', day_key = NULL, record = NULL "
-            "WHERE origin = ? AND place = ?",
-            (it.origin, it.place),
-        )
-        return int(it.at_ms > row[0])
 
     # -- persons
 
@@ -494,19 +474,32 @@ class Writing:
                 (person, purpose, state.since_ms, state.until_ms, state.withdrawn_ms),
             )
             if purpose == _MATCHING and state.withdrawn_ms is not None:
-                self._withdraw(person, state)
+                self._withdraw(person, state.withdrawn_ms)
 
-    def _withdraw(self, person: int, state: ConsentState) -> None:
-        """Nothing from before the present grant is the person's any more; what was sold stays sold."""
-        end_ms = STILL if state.since_ms is None else state.since_ms
+    def _withdraw(self, person: int, withdrawn_ms: int) -> None:
+        """Nothing from before the withdrawal is the person's any more; what was sold stays sold."""
         for identifier, since_ms, until_ms in self.sql(
             "SELECT identifier, since_ms, until_ms FROM claim WHERE person = ? AND sole", (person,)
         ).fetchall():
             self.sql(
                 "UPDATE touch SET identifier = NULL, how = '', day_key = NULL, record = NULL "
                 "WHERE identifier = ? AND at_ms >= ? AND at_ms < ?",
-                (identifier, since_ms, min(until_ms, end_ms)),
+                (identifier, since_ms, min(until_ms, withdrawn_ms + 1)),
             )
+
+    def sweep(self) -> int:
+        """Take out of what was done *after* a withdrawal who did it, unless they agreed again by then; returns how many.
+
+        To be called when no more acts are at hand: a grant still to be read may cover what looks uncovered.
+        """
+        self.settle()
+        return self.sql(
+            "UPDATE touch SET identifier = NULL, how = '', day_key = NULL, record = NULL WHERE id IN ("
+            "SELECT t.id FROM consented s JOIN claim c ON c.person = s.person AND c.sole = 1 "
+            "JOIN touch t ON t.identifier = c.identifier AND t.at_ms >= c.since_ms AND t.at_ms < c.until_ms "
+            "WHERE s.purpose = ? AND s.withdrawn_ms IS NOT NULL AND (s.since_ms IS NULL OR t.at_ms < s.since_ms))",
+            (_MATCHING,),
+        ).rowcount
 
     def persons_of(self, identifiers: Iterable[int]) -> set[int]:
         """Persons with a claim on any of these."""

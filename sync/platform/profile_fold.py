@@ -78,14 +78,17 @@ class ProfileFold:
         self._source = source
         self._opener = opener
         self._head = msgspec.json.Decoder(_Head)
+        self._unswept = True
 
     def step(self, limit: int = STEP) -> int:
-        """Fold at most `limit` events; returns how many there were, 0 when it has caught up."""
+        """Fold at most `limit` events; returns how many there were, 0 when it has caught up and swept."""
         with self._book.reading() as connection:
             row = connection.execute("SELECT value FROM fact WHERE name = ?", (_CURSOR,)).fetchone()
         rows = self._source.events(int(row[0]) if row else 0, limit)
         if not rows:
+            self._sweep()
             return 0
+        self._unswept = True
         read = [(position, self._read(position, body)) for position, body in rows]
         with self._book.transaction() as writing:
             for _, (seen, data, opened) in read:
@@ -93,9 +96,15 @@ class ProfileFold:
                     _RULES[type(data)](_Rule(writing, seen, opened), data)
             writing.count("unreadable", sum(seen is None for _, (seen, _, _) in read))
             writing.count("unopened", sum(value is None for _, (_, _, opened) in read for value in opened.values()))
-            writing.count("after_withdrawal", writing.after_withdrawal)
             writing.set_fact(_CURSOR, str(rows[-1][0]))
         return len(rows)
+
+    def _sweep(self) -> None:
+        """Every act that has arrived is known now."""
+        if self._unswept:
+            with self._book.transaction() as writing:
+                writing.count("withdrawn", writing.sweep())
+            self._unswept = False
 
     def catch_up(self) -> int:
         """Fold everything there is; returns how many events."""
@@ -105,15 +114,17 @@ class ProfileFold:
         return total
 
     def rebuild(self) -> None:
-        """Forget what came from events and begin again; imports, parted acts and erasures stay."""
+        """Forget what came from events and begin again; consents, imports, parted acts and erasures stay.
+
+        Consents stay because a withdrawal read before the grant that followed it would take out what that allows.
+        """
         with self._book.transaction() as writing:
             writing.everybody()
-            for table in ("touch", "consent"):
-                writing.sql(f"DELETE FROM {table} WHERE origin = ?", (EVENT,))  # noqa: S608 - fixed names
+            writing.sql("DELETE FROM touch WHERE origin = ?", (EVENT,))
             writing.sql("DELETE FROM edge WHERE origin = ? AND void = 0", (EVENT,))
             for table in ("visit_sale", "day_key", "coupon_step"):
                 writing.sql(f"DELETE FROM {table}")  # noqa: S608 - fixed names
-            writing.sql("DELETE FROM fact WHERE name IN ('unreadable', 'unopened', 'after_withdrawal')")
+            writing.sql("DELETE FROM fact WHERE name IN ('unreadable', 'unopened', 'withdrawn')")
             writing.set_fact(_CURSOR, "0")
 
     def run(self, stop: threading.Event, failed: Callable[[BaseException], None]) -> None:

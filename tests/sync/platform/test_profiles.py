@@ -73,7 +73,7 @@ def test_without_a_consent_nothing_joins_and_after_a_withdrawal_nothing_is_left(
     world.fold.catch_up()
     with world.book.reading() as connection:
         assert connection.execute("SELECT count(*) FROM touch WHERE identifier IS NOT NULL").fetchone() == (0,)
-    assert world.facts()["after_withdrawal"] == "1"
+    assert world.facts()["withdrawn"] == "2"
     world.agrees(ANN, T0 + 60, record="again")
     world.sells("s4", T0 + 70, who=ANN)
     assert world.refs("member", "A1") == ["s4"]
