@@ -159,6 +159,13 @@ class _Coupon(EventData, frozen=True, kw_only=True, omit_defaults=True):
     transaction_id: str | None = None
     rule: Literal["home", "lease", "optimistic"] | None = None
     reason: str | None = None
+    currency: str | None = None
+    use: int | None = None  # which of its uses, from 1
+    uses: int | None = None  # how many it has
+    expires_at: str | None = None
+    reservation: str | None = None
+    lease: str | None = None
+    lane: str | None = None
 
 
 @event("transactions", "coupon.reserved")
