@@ -204,6 +204,7 @@ def _problems(settings: Settings) -> Iterator[tuple[str, str, str]]:
         "platform.log.password": settings.platform.log.password,
         **{f"cameras[{index}].password": camera.password for index, camera in enumerate(settings.cameras)},
         **{f"feed.consumers[{index}].token": it.token for index, it in enumerate(settings.feed.consumers)},
+        **{f"coupons.tills[{index}].token": it.token for index, it in enumerate(settings.coupons.tills)},
     }
     for place, value in secrets.items():
         if value and value.partition(":")[0] not in ("file", "env", "credential"):
@@ -220,6 +221,34 @@ def _problems(settings: Settings) -> Iterator[tuple[str, str, str]]:
         yield "platform.log.servers", "missing", "name some of the log's servers"
     if feed.enabled and feed.host not in ("127.0.0.1", "::1", "localhost") and not feed.cert_file:
         yield "feed.cert_file", "missing", "events leave this machine encrypted only: give cert_file and key_file"
+    yield from _coupon_problems(settings)
+    for index, prefix in enumerate(settings.interaction.prefixes):
+        if not prefix.endswith(("/", ":", "=", "?", "#")) or not prefix.isascii() or not prefix.isprintable():
+            yield (
+                f"interaction.prefixes[{index}]", "it could be the beginning of somebody else's address",
+                "end it where the campaign begins, as in https://shop.example/q/",
+            )  # fmt: skip
+
+
+def _coupon_problems(settings: Settings) -> Iterator[tuple[str, str, str]]:
+    coupons = settings.coupons
+    for kind, names in (("keys", [key.id for key in coupons.keys]), ("tills", [till.name for till in coupons.tills])):
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                yield f"coupons.{kind}[{index}]", f"{name!r} is there already", "give each its own"
+    if not coupons.enabled:
+        return
+    if coupons.http and coupons.host not in ("127.0.0.1", "::1", "localhost"):
+        if not coupons.cert_file:
+            yield (
+                "coupons.cert_file",
+                "missing",
+                "coupons travel in the shop encrypted only: give cert_file and key_file",
+            )
+        if not coupons.tills:
+            yield "coupons.tills", "missing", "on any address but loopback every till needs a token of its own"
+    if coupons.mqtt and settings.broker.mode == "none" and not coupons.http:
+        yield "coupons.mqtt", "there is no broker", "set broker.mode, or coupons.http"
 
 
 def _privacy_problems(privacy: PrivacySettings) -> Iterator[tuple[str, str, str]]:

@@ -224,6 +224,44 @@ class FeedSettings(Section, frozen=True, kw_only=True):
     consumers: tuple[ConsumerSettings, ...] = ()
 
 
+class CouponKeySettings(Section, frozen=True, kw_only=True):
+    """One `[[coupons.keys]]` table: an issuer whose coupons are honoured; `storefront coupon keys` prints it."""
+
+    id: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,16}$")]
+    public: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{43}=?$")]  # Ed25519, base64url
+
+
+class TillSettings(Section, frozen=True, kw_only=True):
+    """One `[[coupons.tills]]` table: a till that asks over HTTP."""
+
+    name: Name
+    token: str  # a reference
+
+
+class CouponSettings(Section, frozen=True, kw_only=True):
+    """`[coupons]`: coupons that are honoured without a network, see docs/coupons.md."""
+
+    enabled: bool = False
+    keys: tuple[CouponKeySettings, ...] = ()  # the platform may send more
+    mqtt: bool = True  # tills ask on store/{store}/coupon/{lane}/request
+    http: bool = True  # tills ask at /v1/coupons/…
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8082
+    cert_file: str = ""  # needed on any address but loopback, like tills
+    key_file: str = ""
+    tills: tuple[TillSettings, ...] = ()  # with any, every HTTP request needs its till's token
+    hold_s: Annotated[float, Meta(ge=10, le=86_400)] = 900.0  # a reservation ends after this
+    per_coupon: Annotated[int, Meta(ge=0, le=999)] = 1  # uses of a coupon on the shop's own risk; 0: none
+    at_risk: Annotated[str, Meta(pattern=r"^[0-9]{1,9}(\.[0-9]{1,3})?$")] = "1000.00"  # money, in gateway.currency
+    restore_on_return: bool = False  # a return gives the coupon back, as a void always does
+
+
+class InteractionSettings(Section, frozen=True, kw_only=True):
+    """`[interaction]`: QR codes of our own on posters and shelf labels."""
+
+    prefixes: tuple[Annotated[str, Meta(min_length=4, max_length=200)], ...] = ()  # each ends in / : = ? or #
+
+
 class LogSettings(Section, frozen=True, kw_only=True):
     """`[log]`."""
 
@@ -242,6 +280,8 @@ class Settings(Section, frozen=True, kw_only=True):
     privacy: PrivacySettings = PrivacySettings()
     platform: PlatformSettings = PlatformSettings()
     feed: FeedSettings = FeedSettings()
+    coupons: CouponSettings = CouponSettings()
+    interaction: InteractionSettings = InteractionSettings()
     log: LogSettings = LogSettings()
     devices: tuple[DeviceSettings, ...] = ()
     cameras: tuple[CameraSettings, ...] = ()

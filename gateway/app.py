@@ -54,6 +54,7 @@ from gateway.subject_data import TABLES
 
 if TYPE_CHECKING:
     from gateway.camera_plan import CameraPlan
+    from gateway.shopper.coupons import CouponDesk
     from sync.assembly import Link
     from sync.syncer import SyncState
 
@@ -117,6 +118,11 @@ class Gateway:
             currency=gateway.currency,
         )  # fmt: skip
         self.intake = Intake(self.normaliser, self.inlet, self.board, self.clock)
+        self.coupons: CouponDesk | None = None
+        if settings.coupons.enabled:
+            from gateway.coupon_counter import desk  # HTTP libraries, where they are used
+
+            self.coupons = desk(self)
         self.chores = Chores(self)
         self.forgets: list[Forget] = [self.consents.erased]  # of rooms that hold a person's keys in memory
         self.supervisor = Supervisor(self.clock)
@@ -182,6 +188,8 @@ class Gateway:
                 "privacy",
                 "platform",
                 "feed",
+                "coupons",
+                "interaction",
                 "cameras",
             )
             if getattr(fresh, name) != getattr(self.settings, name)
@@ -246,13 +254,16 @@ class Gateway:
             self._add_delivery()
         if self.settings.feed.enabled:
             add("feed", self._feed, patience_s=60.0, stage=DELIVERY)
+        if self.coupons is not None:
+            self._add_coupons(self.coupons)
         if self.settings.page.enabled:
             add("ports", self._port_watch, patience_s=30.0, stage=SOURCES)
             add("page", self._page, patience_s=30.0, stage=PAGE)
 
     def _add_broker(self, plans: list[DevicePlan]) -> bool:
         """Run the embedded broker once a device needs it; from then on it stays, for devices may hold messages back."""
-        needed = self.settings.broker.mode == "embedded" and any(plan.driver.wire == "mqtt" for plan in plans)
+        wanted = any(plan.driver.wire == "mqtt" for plan in plans) or self._coupon_topics()
+        needed = self.settings.broker.mode == "embedded" and wanted
         if not needed or self._broker_added:
             return False
         self._broker_added = True
@@ -264,6 +275,26 @@ class Gateway:
             self.supervisor.add(name, partial(self._mqtt_source, name, plans), patience_s=30.0, stage=SOURCES)
         else:
             self.supervisor.add(name, partial(self._serial_source, plans[0]), patience_s=30.0, stage=SOURCES)
+
+    def _coupon_topics(self) -> bool:
+        settings = self.settings
+        return self.coupons is not None and settings.coupons.mqtt and settings.broker.mode != "none"
+
+    def _add_coupons(self, desk: CouponDesk) -> None:
+        from gateway.coupon_counter import CouponServer, CouponTopics, topic_of  # HTTP libraries, where they are used
+        from gateway.shopper.coupon_clerk import CouponClerk
+
+        restore = self.settings.coupons.restore_on_return
+        clerk = partial(CouponClerk, desk, self.journal_path, restore_on_return=restore)
+        self.supervisor.add("coupon-clerk", clerk, patience_s=60.0, stage=WITNESSES)
+        if self._coupon_topics():
+            topics = (topic_of(self.settings.gateway.store),)
+            self.supervisor.add(
+                "coupon-topics", lambda: CouponTopics(desk, MqttLink(self._session("mqtt-coupons", topics))),
+                patience_s=30.0, stage=SOURCES,
+            )  # fmt: skip
+        if self.settings.coupons.http:
+            self.supervisor.add("coupon-http", lambda: CouponServer(self, desk), patience_s=30.0, stage=SOURCES)
 
     def _add_delivery(self) -> None:
         from gateway.delivery import PATIENCE_S, link, workers  # HTTP libraries, only where there is a platform

@@ -19,6 +19,7 @@ from gateway.shopper.coupon_words import AGAIN, REASONS, Said
 
 Operation = Literal["check", "reserve", "confirm", "release"]
 LARGEST = 8192  # bytes of a request
+LANE = r"^[A-Za-z0-9_-]{0,64}$"
 _Id = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[\x21-\x7e]+$")]
 _Reference = Annotated[str, Meta(max_length=128, pattern=r"^[\x20-\x7e]*$")]
 
@@ -34,6 +35,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     transaction: _Reference = ""  # the till's number of the sale, where it has one already
     currency: Annotated[str, Meta(pattern="^([A-Z]{3})?$")] = ""  # of the basket
     void: bool = False  # release: the sale was undone after the coupon was redeemed
+    lane: Annotated[str, Meta(pattern=LANE)] = ""  # the till's name, where neither topic nor token says it
 
     def __post_init__(self) -> None:
         needed = "token" if self.operation in ("check", "reserve") else "reservation"
@@ -42,8 +44,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def digest(self) -> bytes:
-        """Names the content, to know a repetition from another question with the same number."""
-        return hashlib.blake2b(msgspec.msgpack.encode(self), digest_size=16).digest()
+        """Names the content, to know a repetition from another question with the same number; on any transport."""
+        return hashlib.blake2b(msgspec.msgpack.encode(msgspec.structs.replace(self, lane="")), digest_size=16).digest()
 
 
 class Text(msgspec.Struct, frozen=True):

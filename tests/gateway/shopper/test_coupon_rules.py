@@ -82,7 +82,7 @@ def test_a_basket_in_another_currency() -> None:
     ],
 )  # fmt: skip
 def test_a_clock_that_nobody_has_set(now: Moment, verdict: Allowed | str) -> None:
-    """It proves an expiry only by the last certain time; what seems good is at the shop's risk, the rest is its fault."""
+    """An expiry is certain only by the last certain time; what seems good is at the shop's risk."""
     assert judged(home="0042", now=now) == verdict
 
 
@@ -102,7 +102,7 @@ def test_at_risk_holds_for_every_rule_while_the_clock_is_wrong() -> None:
 def test_the_bound_holds_whatever_the_book_says(
     standing: Standing, now: Moment, home: str, lease: str, uses: int
 ) -> None:
-    """What is allowed never brings the sum at risk above the limit, never exceeds the uses, never outlives the coupon."""
+    """What is allowed keeps the sum at risk within the limit, the uses within theirs, and the coupon's dates."""
     verdict = judged(now=now, standing=standing, home=home, lease=lease, uses=uses)
     if isinstance(verdict, str):
         assert verdict in REASONS

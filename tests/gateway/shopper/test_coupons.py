@@ -345,7 +345,7 @@ def test_a_sale_after_the_confirmation_is_the_same_use(shop: Counter) -> None:
 
 
 def test_a_sale_without_a_hold_is_redeemed_afterwards(shop: Counter) -> None:
-    """A till that could not ask has given the discount: a verified token or a known id takes its use, or is a double."""
+    """A till that could not ask has given the discount: a verified token takes its use, or is a double."""
     shop.sell("T-1", coupon(HOME))
     shop.sell("T-2", coupon(HOME))
     assert [(step, data.get("reason")) for step, data in shop.told()] == [
