@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,13 @@ from gateway.shopper.coupon_messages import LARGEST, Answer, Request, read_reque
 from gateway.shopper.coupon_token import issue
 from gateway.shopper.coupon_words import REASONS
 from tests.gateway.shopper.counter import DAY_S, HOME, NOW_S, PLAIN, Counter, counter, coupon
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Counter]:
+    with counter(tmp_path) as made:
+        yield made
+
 
 # -- the way of a coupon
 
