@@ -32,6 +32,9 @@ class GatewaySettings(Section, frozen=True, kw_only=True):
     region: Annotated[str, Meta(pattern="^[A-Z]{2}$")] = "CN"  # default region of phone numbers
     currency: Annotated[str, Meta(pattern="^[A-Z]{3}$")] = "CNY"
     language: Literal["zh_CN", "en"] = "zh_CN"
+    opening_hours: Annotated[str, Meta(pattern=r"^(([01]\d|2[0-3]):[0-5]\d-(([01]\d|2[0-3]):[0-5]\d|24:00))?$")] = (
+        ""  # of every day, "10:00-22:00"; empty: from a day's first sign of life to its last
+    )
 
 
 class RetentionSettings(Section, frozen=True, kw_only=True):

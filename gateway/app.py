@@ -38,6 +38,8 @@ from gateway.intake.sightings import Sightings
 from gateway.journal.commit_loop import CommitLoop
 from gateway.journal.quarantine import PayloadSeal
 from gateway.journal.writer import JournalWriter
+from gateway.kpi_hours import KpiHours
+from gateway.projections.kpi_sources import sources_of
 from gateway.projections.projector import Projector, read_models
 from gateway.projections.store_time import StoreTime
 from gateway.replay_requests import Replays
@@ -250,6 +252,7 @@ class Gateway:
         add("erasing", lambda: Erasing(self, TABLES, self.forgets), patience_s=90.0, stage=WITNESSES)
         add("calendar", lambda: Calendar(self.chores.plan, self.clock), patience_s=60.0, stage=WITNESSES)
         add("projector", self._projector, patience_s=60.0, stage=WITNESSES)
+        add("key-figures", self._key_figures, patience_s=60.0, stage=WITNESSES)
         if self.settings.platform.configured:
             self._add_delivery()
         if self.settings.feed.enabled:
@@ -355,6 +358,10 @@ class Gateway:
 
     def _port_watch(self) -> Worker:
         return PortWatch(self.ports, lambda: [plan.settings.address for plan in self.plans], self.clock)
+
+    def _key_figures(self) -> Worker:
+        sources = sources_of(self.settings, self.plans)
+        return KpiHours(self, sources, StoreTime(self.settings.gateway.time_zone))
 
     def _page(self) -> Worker:
         from gateway.status.server import StatusServer

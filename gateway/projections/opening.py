@@ -14,7 +14,7 @@ import msgspec
 from gateway.errors import ConfigError
 from gateway.projections.store_time import StoreTime
 
-_HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-(?=24:00$|[01]|2[0-3])(\d\d):([0-5]\d)")
+_HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d(?=:)|2[0-3]|24(?=:00$)):([0-5]\d)")
 Span = tuple[int, int]  # milliseconds since 1970, the second not included
 
 

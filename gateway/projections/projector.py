@@ -29,6 +29,7 @@ from gateway.projections.feedback import Feedback
 from gateway.projections.footfall import Footfall
 from gateway.projections.heat import Heat
 from gateway.projections.interactions import Interactions
+from gateway.projections.kpi_told import KpiTold
 from gateway.projections.projection import Change, Fact, Projection, Table, fact_of
 from gateway.projections.queue import Queues
 from gateway.projections.sales import Sales
@@ -84,6 +85,7 @@ def read_models(time_zone: str) -> list[Projection]:
     return [
         Footfall(time), Sales(time), DeviceEvents(), Coupons(time), Feedback(time), Zones(time), Queues(time),
         Heat(time), StockByZone(time), Interactions(time), Visits(time), Uptime(time),
+        KpiTold(time),
     ]  # fmt: skip
 
 
