@@ -56,6 +56,7 @@ from gateway.subject_data import TABLES
 
 if TYPE_CHECKING:
     from gateway.camera_plan import CameraPlan
+    from gateway.cameras import Cameras
     from gateway.shopper.coupons import CouponDesk
     from sync.assembly import Link
     from sync.syncer import SyncState
@@ -88,11 +89,10 @@ class Gateway:
         self.started = self.clock.now()
         self._file = file
         self.plans = plan(settings, str(file or "configuration"))
-        self.cameras: list[CameraPlan] = []
-        if any(camera.enabled for camera in settings.cameras):
-            from gateway.camera_plan import plan_cameras
-
-            self.cameras = plan_cameras(settings, str(file or "configuration"))
+        self.cameras = _camera_plans(settings, file)
+        self.running_cameras: Cameras | None = None
+        if self.cameras:
+            self.running_cameras = _running_cameras()
 
         gateway, storage = settings.gateway, settings.storage
         self.origin = Origin(gateway.tenant, gateway.store, gateway.name)
@@ -174,10 +174,7 @@ class Gateway:
             raise ConfigError("reload", "configuration", "there is no file to read again", "start with --config")
         fresh = load(self._file)
         plans = plan(fresh, str(self._file))
-        if fresh.cameras != self.settings.cameras and any(camera.enabled for camera in fresh.cameras):
-            from gateway.camera_plan import plan_cameras
-
-            plan_cameras(fresh, str(self._file))  # a mistake is told now and not at the restart
+        cameras = _camera_plans(fresh, self._file)
         said = [
             f"restart needed: [{name}] changed"
             for name in (
@@ -192,7 +189,6 @@ class Gateway:
                 "feed",
                 "coupons",
                 "interaction",
-                "cameras",
             )
             if getattr(fresh, name) != getattr(self.settings, name)
         ]
@@ -200,13 +196,15 @@ class Gateway:
             logging.getLogger().setLevel(fresh.log.level.upper())
             said.append(f"applied: log.level = {fresh.log.level}")
         said += self._apply_plans(plans)
+        said += self._apply_cameras(cameras)
         self.settings = Settings(
             **{
                 name: getattr(self.settings, name)
                 for name in Settings.__struct_fields__
-                if name not in ("devices", "log")
+                if name not in ("devices", "cameras", "log")
             },
             devices=fresh.devices,
+            cameras=fresh.cameras,
             log=fresh.log,
         )
         return said or ["nothing changed"]
@@ -230,6 +228,10 @@ class Gateway:
             if (hint := hint_of(it.device)) is not None
         ]  # fmt: skip
 
+    def camera_processes(self) -> list[int]:
+        """Ids of the cameras' processes that run now."""
+        return [] if self.running_cameras is None else self.running_cameras.process_ids()
+
     def deliver_now(self) -> None:
         """Try to deliver what waits at once (within `platform.boot_delay_s`), however long the next wait would be."""
         for name, factory in self._syncers.items():
@@ -244,7 +246,7 @@ class Gateway:
         for name, plans in _sources(self.plans).items():
             self._add_source(name, plans)
         for camera in self.cameras:
-            add(f"camera-{camera.name}", partial(self._camera, camera), patience_s=60.0, stage=SOURCES)
+            self._add_camera(camera)
         add("replays", lambda: Replays(self), patience_s=90.0, stage=SOURCES)
         add("departures", lambda: Departures(self.normaliser, self.inlet, self.clock), patience_s=10.0, stage=WITNESSES)
         add("heartbeat", lambda: Heartbeat(self, self._declared), patience_s=30.0, stage=WITNESSES)
@@ -299,6 +301,10 @@ class Gateway:
         if self.settings.coupons.http:
             self.supervisor.add("coupon-http", lambda: CouponServer(self, desk), patience_s=30.0, stage=SOURCES)
 
+    def _add_camera(self, camera: CameraPlan) -> None:
+        name = f"camera-{camera.name}"
+        self.supervisor.add(name, partial(self._camera, camera), patience_s=60.0, stage=SOURCES)
+
     def _add_delivery(self) -> None:
         from gateway.delivery import PATIENCE_S, link, workers  # HTTP libraries, only where there is a platform
 
@@ -350,7 +356,10 @@ class Gateway:
     def _camera(self, camera: CameraPlan) -> Worker:
         from gateway.camera_worker import CameraWorker  # loaded only where there is a camera
 
-        return CameraWorker(camera, self.origin, self.inlet, self.board, self.clock, self.journal_path)
+        assert self.running_cameras is not None
+        return CameraWorker(
+            camera, self.origin, self.inlet, self.board, self.clock, self.journal_path, self.running_cameras
+        )
 
     def _projector(self) -> Worker:
         zone = self.settings.gateway.time_zone
@@ -419,6 +428,41 @@ class Gateway:
                 said.append(f"applied: {name} changed")
         self.plans = plans
         return said
+
+    def _apply_cameras(self, cameras: list[CameraPlan]) -> list[str]:
+        """Cameras come, go and change at once; one that is as it was goes on counting."""
+        old, new = ({camera.name: camera for camera in group} for group in (self.cameras, cameras))
+        said = []
+        if new and self.running_cameras is None:
+            self.running_cameras = _running_cameras()
+        for name in sorted(old.keys() - new.keys()):
+            self.supervisor.remove(f"camera-{name}")
+            self.board.forget(name)
+            said.append(f"applied: camera {name} removed")
+        for name, camera in new.items():
+            if name not in old:
+                self._add_camera(camera)
+                said.append(f"applied: camera {name} added")
+            elif camera != old[name]:
+                self.supervisor.replace(f"camera-{name}", partial(self._camera, camera))
+                said.append(f"applied: camera {name} changed")
+        self.cameras = cameras
+        return said
+
+
+def _camera_plans(settings: Settings, file: Path | None) -> list[CameraPlan]:
+    """The cameras' plans; what that takes is loaded only where there is a camera."""
+    if not any(camera.enabled for camera in settings.cameras):
+        return []
+    from gateway.camera_plan import plan_cameras
+
+    return plan_cameras(settings, str(file or "configuration"))
+
+
+def _running_cameras() -> Cameras:
+    from gateway.cameras import Cameras  # as above
+
+    return Cameras()
 
 
 def _sources(plans: list[DevicePlan]) -> dict[str, list[DevicePlan]]:

@@ -15,6 +15,7 @@ import msgspec
 from gateway import event_types as types
 from gateway.camera_events import event_data, wall_s
 from gateway.camera_plan import CameraPlan, secret_of
+from gateway.cameras import Cameras
 from gateway.clock import Clock, Instant, rfc3339_s
 from gateway.errors import JournalError
 from gateway.event import Draft, Origin, draft
@@ -37,7 +38,7 @@ class CameraWorker:
 
     def __init__(
         self, plan: CameraPlan, origin: Origin, inlet: Inlet, board: DeviceBoard, clock: Clock,
-        journal: Path | None = None, watch: Callable[[Slice], None] = lambda part: None,
+        journal: Path | None = None, cameras: Cameras | None = None, watch: Callable[[Slice], None] = lambda part: None,
     ) -> None:  # fmt: skip
         """Put the camera on the board; its process starts with the first step.
 
@@ -48,6 +49,7 @@ class CameraWorker:
             board: is told how the camera is.
             clock: the gateway's time.
             journal: where an earlier run's reports are; None: there was none.
+            cameras: where the others find this camera while it runs.
             watch: told what was seen about once a second, on this worker's thread.
         """
         self._plan = plan
@@ -55,6 +57,7 @@ class CameraWorker:
         self._board = board
         self._clock = clock
         self._journal = journal
+        self._cameras = cameras or Cameras()
         self._watch = watch
         self._source = origin.source(f"camera/{plan.name}")
         self._grid = WallGrid(plan.time_zone, plan.vision.interval_s)
@@ -62,14 +65,17 @@ class CameraWorker:
         self._drafts: list[Draft] = []
         self._looked_s = 0.0
         board.register(plan.name, f"camera ({plan.options.detector})", "", plan.settings.stale_after_s)
-        settings = msgspec.structs.replace(plan.vision, origin_s=self._grid.origin_s(clock.now()))
+        settings = msgspec.structs.replace(
+            plan.vision, origin_s=self._grid.origin_s(clock.now()), person_size=self._cameras.learned(plan)
+        )
         self.camera = Camera(
             settings, self._measured, secret_of(plan.settings), self._saw, clock=lambda: clock.now().mono_s
         )
 
     def open(self) -> None:
-        """Nothing yet."""
+        """Nothing is started yet."""
         self.camera.open()
+        self._cameras.put(self._plan, self.camera)
 
     def step(self, stop: threading.Event) -> None:
         """Serve the process, hand on what it measured, say how it is."""
@@ -82,6 +88,7 @@ class CameraWorker:
 
     def close(self) -> None:
         """End the process; what it counted is kept, or counted as lost."""
+        self._cameras.take(self.camera)
         self.camera.close()
         self._hand_on()
         self._give_up(len(self._drafts))

@@ -150,7 +150,7 @@ def demo(
     fault: Annotated[
         list[str] | None,
         typer.Option(
-            help="unplug, flood, corrupt, broker, clock, till-poison, disk-full, uplink or kill; may be repeated."
+            help="unplug, flood, corrupt, broker, clock, till-poison, disk-full, uplink, camera, kill; repeat for more"
         ),
     ] = None,
     for_s: Annotated[float | None, typer.Option("--for", help="End after so many seconds.", min=1)] = None,

@@ -35,6 +35,7 @@ from gateway.access.accounts import Accounts
 from gateway.access.pins import new_pin
 from gateway.clock import SystemClock
 from gateway.demo_books import Kept, Line, compared, read_on
+from gateway.demo_door import DemoDoor
 from gateway.demo_platform import DemoPlatform, Place, delivered, place, waiting
 from gateway.demo_process import GatewayPlan, GatewayProcess
 from gateway.errors import ConfigError, JournalError, Rejected, StorefrontError, Unavailable
@@ -122,6 +123,7 @@ class Demo:
         self._gateway = GatewayProcess(self._folder / "gateway.toml")
         self._orders: deque[Callable[[], None]] = deque()
         self._schedule = Schedule(plan.faults, pace=plan.pace)
+        self._door = DemoDoor(plan.seed, plan.speed)
         self._quota_mib = _QUOTA_MIB
         self._page = bool(plan.page_port) and importlib.util.find_spec("gateway.status.server") is not None
         sales = {"mqtt-sales"} if load("pos_json").cls.sales else set()  # tills may have a session of their own
@@ -223,7 +225,7 @@ class Demo:
         till, sensors = self._publishers or (None, None)
         return VirtualStore(
             self._folder / "dev", seed=self._plan.seed, speed=self._plan.speed, run=datetime.now(UTC),
-            till_outlet=till, outlet=sensors,
+            till_outlet=till, outlet=sensors, main_door=self._door.passed,
         )  # fmt: skip
 
     def _play(self, store: VirtualStore, closing: threading.Event) -> None:
@@ -243,7 +245,7 @@ class Demo:
             GatewayPlan(
                 data=self._plan.data, page_port=self._plan.page_port if self._page else 0,
                 broker_port=self._broker.port if self._broker else 0, quota_mib=self._quota_mib,
-                platform_port=self._platform.port if self._platform else 0,
+                platform_port=self._platform.port if self._platform else 0, camera=self._door.source,
             )
         )  # fmt: skip
 
@@ -259,8 +261,8 @@ class Demo:
 
     def _announce(self) -> None:
         plan = self._plan
-        serial = "2 RFID readers, a scanner and a printing till on serial lines"
-        others = "; a till, beacons, a door counter and sensors over MQTT" if self._publishers else ""
+        serial = "a camera at the main door; 2 RFID readers, a scanner and a printing till on serial lines"
+        others = "; a till, beacons, a counter at the side door and sensors over MQTT" if self._publishers else ""
         self._say(f"A shop at {plan.speed:g} times the speed of life: {serial}{others}.")
         if self._platform is not None:
             self._say(f"The gateway delivers to a platform of its own: http://127.0.0.1:{self._platform.port}")
@@ -357,6 +359,8 @@ class Demo:
         elif name == "uplink" and self._platform is not None:
             self._mended_s = None
             self._platform.cut()
+        elif name == "camera":
+            self._gateway.order("hang")
         elif name == "kill":
             self._gateway.kill()
 
@@ -411,7 +415,7 @@ class Demo:
             while True:
                 before = sum(self._heads.values())
                 read_on(reader, self._heads, kept)
-                lines = compared(store.ledger, kept, store.noise.damaged)
+                lines = compared(store.ledger, kept, store.noise.damaged) + self._door.compared(kept.pixels)
                 now_s = time.monotonic()
                 if sum(self._heads.values()) - before > _MURMUR:
                     quiet_s = now_s

@@ -7,17 +7,33 @@ every code read and every tag that was read often enough seen. Knows the ledger 
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from devices.simulator.ledger import Ledger
 from gateway.event import STREAMS, Stream
+from gateway.event_types import FootfallCounted, type_of
 from gateway.journal.reader import JournalReader
 
 _TAG_EVENTS: Final = ("store.rfid.arrived.v1", "store.rfid.moved.v1")
+_FOOTFALL: Final = type_of(FootfallCounted).name
 _SCAN_EVENTS: Final = ("store.barcode.scanned.v1", "store.interaction.scanned.v1")
+
+
+class PixelCount(msgspec.Struct, frozen=True):
+    """A camera's newest report of one interval. Times in seconds: since 1970, and of the machine's monotonic clock."""
+
+    start_s: float
+    interval_s: float
+    came: int
+    left: int
+    coverage: float
+    revision: int
+    recorded_s: float
+    mono_s: float
 
 
 class Kept(msgspec.Struct):
@@ -31,6 +47,7 @@ class Kept(msgspec.Struct):
     left: int = 0
     ratings: int = 0
     events: int = 0
+    pixels: dict[tuple[str, str], PixelCount] = msgspec.field(default_factory=dict)  # by line and interval
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -61,7 +78,10 @@ def read_on(reader: JournalReader, heads: dict[Stream, int], kept: Kept) -> None
             heads[stream] = batch[-1].position
             for event in batch:
                 fields = event.decode()
-                _count(kept, fields["type"], fields["data"])
+                if fields["type"] == _FOOTFALL and "/camera/" in fields["source"]:
+                    _see(kept, fields)
+                else:
+                    _count(kept, fields["type"], fields["data"])
 
 
 def compared(ledger: Ledger, kept: Kept, damaged: int = 0) -> list[Line]:
@@ -79,8 +99,8 @@ def compared(ledger: Ledger, kept: Kept, damaged: int = 0) -> list[Line]:
             "scans", ledger.scans, kept.scans, max(0, ledger.scans - ledger.unproven_scans - kept.scans),
             max(0, kept.scans - ledger.scans - damaged), ", ".join(lost + _unread(ledger.unproven_scans)),
         ),
-        Line("visitors in", ledger.entered, kept.entered, *_apart(ledger.entered, kept.entered)),
-        Line("visitors out", ledger.left, kept.left, *_apart(ledger.left, kept.left)),
+        Line("side door in", ledger.entered, kept.entered, *_apart(ledger.entered, kept.entered)),
+        Line("side door out", ledger.left, kept.left, *_apart(ledger.left, kept.left)),
         Line("answers", ledger.ratings, kept.ratings, *_apart(ledger.ratings, kept.ratings)),
         Line(
             "tags", len(sure), len(kept.tags), len(sure - kept.tags.keys()), len(kept.tags.keys() - ledger.tags.keys()),
@@ -97,6 +117,23 @@ def _apart(shop: int, journal: int) -> tuple[int, int]:
     return max(0, shop - journal), max(0, journal - shop)
 
 
+def _see(kept: Kept, fields: dict[str, Any]) -> None:
+    """A camera's count; a later revision supersedes."""
+    kept.events += 1
+    it = msgspec.convert(fields["data"], FootfallCounted)
+    count = PixelCount(
+        _seconds(it.interval_start), it.interval_s, it.in_, it.out, it.quality.coverage, it.revision,
+        _seconds(fields["recordedtime"]), fields["monous"] / 1e6,
+    )  # fmt: skip
+    known = kept.pixels.get((it.line, it.interval_start))
+    if known is None or known.revision <= count.revision:
+        kept.pixels[(it.line, it.interval_start)] = count
+
+
+def _seconds(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
 def _count(kept: Kept, kind: str, data: dict[str, object]) -> None:
     kept.events += 1
     if kind == "store.pos.sale.v1":
@@ -107,7 +144,7 @@ def _count(kept: Kept, kind: str, data: dict[str, object]) -> None:
         kept.scans += 1
     elif kind in _TAG_EVENTS:
         kept.tags[(str(data["reader"]), str(data["epc_hex"]))] += 1
-    elif kind == "store.footfall.counted.v1":
+    elif kind == _FOOTFALL:
         count = msgspec.convert(data, _Count)
         kept.entered += count.in_
         kept.left += count.out

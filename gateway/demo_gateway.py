@@ -2,12 +2,15 @@
 
 It differs from `storefront run` in this: when its stdin closes it ends (a demo that was killed leaves nothing behind);
 a line `step SECONDS` there moves the wall clock that this gateway sees — never the machine's; a line `deliver` ends the
-wait for the next try at delivery.
+wait for the next try at delivery; a line `hang` stops the cameras' processes as a hanging decoder would.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -65,8 +68,9 @@ class News(logging.Filter):
 
 
 def obey(
-    orders: Iterable[str], clock: SteppedClock, stop: threading.Event, deliver: Callable[[], None] = lambda: None
-) -> None:
+    orders: Iterable[str], clock: SteppedClock, stop: threading.Event, deliver: Callable[[], None] = lambda: None,
+    cameras: Callable[[], list[int]] = list,
+) -> None:  # fmt: skip
     """Carry out the demo's orders until its end of the line closes, then set `stop`."""
     for order in orders:
         word, _, value = order.strip().partition(" ")
@@ -74,6 +78,10 @@ def obey(
             clock.step(float(value))
         elif word == "deliver":
             deliver()
+        elif word == "hang":
+            for process in cameras():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGSTOP)
     stop.set()
 
 
@@ -88,6 +96,9 @@ def run(config: Path, orders: Iterable[str]) -> None:
     gateway = Gateway(load(config), config, clock=clock)
     # daemon: it waits for the demo, which may outlive this gateway
     threading.Thread(
-        target=obey, args=(orders, clock, stop, gateway.deliver_now), name="demo-orders", daemon=True
+        target=obey,
+        args=(orders, clock, stop, gateway.deliver_now, gateway.camera_processes),
+        name="demo-orders",
+        daemon=True,
     ).start()
     gateway.run(stop, threading.Event())

@@ -34,6 +34,7 @@ class GatewayPlan(msgspec.Struct, frozen=True, kw_only=True):
     page_port: int
     broker_port: int
     platform_port: int = 0
+    camera: str = "synthetic:top:1:36"
     quota_mib: int = 256
 
     def toml(self) -> str:
@@ -45,6 +46,7 @@ class GatewayPlan(msgspec.Struct, frozen=True, kw_only=True):
         url = f"mqtt://127.0.0.1:{self.broker_port}" if self.broker_port else ""
         platform = f"http://127.0.0.1:{self.platform_port}" if self.platform_port else ""
         for old, new in (
+            ('source = "synthetic:top:1:36" ', f'source = "{self.camera}" '),
             (f'"{_STAND_IN}', f'"{directory}'),
             ("max_mib = 256 ", f"max_mib = {self.quota_mib} "),
             ('url = "mqtt://127.0.0.1:1883"', f'url = "{url}"'),

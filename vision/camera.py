@@ -42,6 +42,8 @@ from vision.staff import StaffSighting, StaffWatch
 POLL_S = 0.2
 START_S = 30.0
 """A process may take this long until its first word: loading OpenCV and a model from an SD card."""
+STOP_S = 0.6
+"""A process that is told to stop has this long for its last word; the gateway's own stop is short."""
 SLOW_RETRY_S = 60.0
 SUCCESSOR_WARM_UP_S = 5.0
 MEMORY_CHECK_S = 5.0
@@ -160,10 +162,10 @@ class Camera:
 
     def close(self) -> None:
         """Stop the process, in order where it listens and by force where not, and report all that was counted."""
-        if self._pipe is not None and self._process is not None:
+        if self._pipe is not None and self._process is not None and self._heard_s is not None:
             with contextlib.suppress(OSError):
                 self._pipe.send_bytes(msgspec.json.encode(Ask("stop")))
-            deadline_s = self._clock() + 2.0
+            deadline_s = self._clock() + STOP_S
             while self._process.is_alive() and self._clock() < deadline_s:
                 if not self._listen():
                     break
@@ -199,6 +201,11 @@ class Camera:
         lost_late = self._footfall.lost_late
         return CameraState(self.settings.name, state, age_s, restarts, reason, shed, lost_late)
 
+    @property
+    def person_size(self) -> PersonSize | None:
+        """As learned or calibrated by its processes so far; None before."""
+        return self._size
+
     def totals(self) -> list[LineCount]:
         """What each line has counted since this object began; staff who were taken back are not in it. Any thread."""
         return [LineCount(line, arrived, left) for line, (arrived, left) in self._footfall.totals().items()]
@@ -231,7 +238,7 @@ class Camera:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe(duplex=True)
         settings = self.settings
-        if self._generation and self._size is not None:
+        if self._size is not None:  # learned by an earlier process
             warm_up_s = settings.warm_up_s if settings.warm_up_s is not None else SUCCESSOR_WARM_UP_S
             settings = msgspec.structs.replace(settings, person_size=self._size, warm_up_s=warm_up_s)
         self._generation += 1

@@ -148,6 +148,7 @@ class CameraChild:
                     self.say("live" if now_s - grabber.last_s < 2.0 else "reconnecting", grabber.reason)
                 if self._stop_asked(0.0):
                     self._send(slicer.flush())
+                    self._pipe.close()  # all is said; nobody need wait for the grabber
                     return True
                 if grabber.ended and frame is None:
                     return False

@@ -23,13 +23,14 @@ from vision.truth import TrueCrossing
 SPAN_S = 20.0
 """People are drawn by lot anew for each span of this length."""
 WALK_S = 7.0
+USUAL_RATE = 9.0
 WIDTH_PX, HEIGHT_PX, FPS = 384, 288, 15.0
 
 
 class Doorway:
-    """The same people for everybody who asks about the same time. `visitors_a_minute` come or go."""
+    """The same people for everybody who asks about the same time. `visitors_a_minute` come or go, 39 at most."""
 
-    def __init__(self, view: View = "top", seed: int = 1, visitors_a_minute: float = 9.0) -> None:
+    def __init__(self, view: View = "top", seed: int = 1, visitors_a_minute: float = USUAL_RATE) -> None:
         self.view: View = view
         self.line: tuple[Point, Point] = LINE_DOWN if view == "top" else LINE_OBLIQUE
         self._seed = seed
@@ -77,6 +78,19 @@ class Doorway:
         return self._spans[span]
 
 
+def doorway(view: str) -> Doorway:
+    """The people of a source's name after "synthetic:", see `SyntheticCapture.named`.
+
+    Raises:
+        ConfigError: another word.
+    """
+    kind, seed, rate, *more = (*view.split(":"), "", "")[: max(3, view.count(":") + 1)]
+    if kind not in ("top", "oblique") or more or not all(part.isdecimal() or not part for part in (seed, rate)):
+        hint = "use synthetic:top or synthetic:oblique, with a seed and people a minute if wanted: synthetic:top:7:20"
+        raise ConfigError("open video", f"synthetic:{view}", "no such scene", hint)
+    return Doorway("top" if kind == "top" else "oblique", int(seed or 1), float(rate or USUAL_RATE))
+
+
 class SyntheticCapture:
     """`cv2.VideoCapture` over a `Doorway`, in real time of `clock`; `grab` waits for the next frame."""
 
@@ -99,17 +113,12 @@ class SyntheticCapture:
 
     @classmethod
     def named(cls, view: str) -> SyntheticCapture:
-        """ "top" or "oblique", with an optional seed: "top:7".
+        """ "top" or "oblique", with an optional seed and people a minute: "top:7:20".
 
         Raises:
             ConfigError: another word.
         """
-        kind, _, seed = view.partition(":")
-        if kind not in ("top", "oblique") or (seed and not seed.isdigit()):
-            raise ConfigError(
-                "open video", f"synthetic:{view}", "no such scene", "use synthetic:top or synthetic:oblique"
-            )
-        return cls(Doorway("top" if kind == "top" else "oblique", int(seed or 1)))
+        return cls(doorway(view))
 
     def isOpened(self) -> bool:
         return self._open

@@ -10,7 +10,9 @@ from typing import Final, Literal, get_args
 
 import msgspec
 
-FaultName = Literal["unplug", "flood", "corrupt", "broker", "clock", "till-poison", "disk-full", "uplink", "kill"]
+FaultName = Literal[
+    "unplug", "flood", "corrupt", "broker", "clock", "till-poison", "disk-full", "uplink", "camera", "kill"
+]
 FAULTS: Final[tuple[FaultName, ...]] = get_args(FaultName)
 
 
@@ -37,6 +39,10 @@ KINDS: Final[dict[FaultName, Fault]] = {
         Fault(
             "uplink", "the line to the platform is cut; events wait at the gateway",
             "the line is whole again; the gateway's next try comes within half a minute",
+        ),
+        Fault(
+            "camera", "the camera's process hangs (SIGSTOP): nobody is counted at the main door, which is not zero",
+            "nobody did anything: the gateway has put another process in its place", 25.0, 90.0,
         ),
         Fault("kill", "the gateway is killed (SIGKILL)", "the gateway is started again", 1.0),
     )

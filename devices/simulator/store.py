@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -58,12 +58,16 @@ class Outlet(Protocol):
         ...
 
 
+MainDoor = Callable[[float, float], tuple[int, int]]
+"""How many came in and went out between two moments of monotonic time."""
+
+
 class VirtualStore:
     """The shop and its devices. One thread: `open`, `step` again and again, `close`."""
 
     def __init__(
         self, folder: Path, *, seed: int, speed: float, run: datetime, till_outlet: Outlet | None = None,
-        outlet: Outlet | None = None,
+        outlet: Outlet | None = None, main_door: MainDoor = lambda from_s, to_s: (0, 0),
     ) -> None:  # fmt: skip
         """Build; nothing is plugged in yet.
 
@@ -74,12 +78,14 @@ class VirtualStore:
             run: when this run began, aware; names its sales and tags, so that no two runs tell the same.
             till_outlet: the till's broker connection; None: no broker, so neither till 1 nor sensors.
             outlet: that of all other MQTT devices.
+            main_door: who comes and goes through the door that a camera watches; the rest takes the side door.
         """
         self.ledger = Ledger()
         self.speed = speed
         self.noise = Noise(0.0, seed)
         self.plugs = {name: Plug(folder / name) for name in SERIAL}
         self.till_outlet, self.outlet = till_outlet, outlet
+        self._main_door = main_door
         self.day_s = 0.0  # shop time of what was played last
         self.day = 1
         first = int(run.astimezone(SHOP_TIME).strftime("%H%M%S")) * 10_000
@@ -147,7 +153,7 @@ class VirtualStore:
     def stop(self) -> None:
         """Close the doors: no act is played any more; the last count is told."""
         if self._began_s is not None:
-            self._tell_door(time.monotonic())
+            self._tell_side_door(time.monotonic())
         self._began_s = None
 
     def close(self) -> None:
@@ -265,16 +271,22 @@ class VirtualStore:
 
     def _count_door(self, now_s: float) -> None:
         if now_s - self._counted_s >= _COUNT_EVERY_S:
-            self._tell_door(now_s)
+            self._tell_side_door(now_s)
 
-    def _tell_door(self, now_s: float) -> None:
-        entered, left = self._counted
+    def _tell_side_door(self, now_s: float) -> None:
+        """Tell how many took the side door: everybody but those who took the main door meanwhile.
+
+        Now and then more come through the main door than the shop's day has so far; they are taken off later.
+        """
+        main = self._main_door(self._counted_s, now_s)
+        here = [counted - elsewhere for counted, elsewhere in zip(self._counted, main, strict=True)]
+        entered, left = (max(0, count) for count in here)
         self._counts += 1
         interval_s = now_s - self._counted_s
-        if self._publish(*sensors.door_count("main", self._boot, self._counts, entered, left, interval_s)):
+        if self._publish(*sensors.door_count("side", self._boot, self._counts, entered, left, interval_s)):
             self.ledger.entered += entered
             self.ledger.left += left
-            self._counted, self._counted_s = [0, 0], now_s
+            self._counted, self._counted_s = [min(0, count) for count in here], now_s
 
     def _tell_till(self, payload: bytes) -> bool:
         return self._put(self.till_outlet, "till-1", TILL_TOPIC, payload)

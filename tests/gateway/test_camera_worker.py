@@ -157,7 +157,7 @@ def test_a_gateway_stopped_within_an_interval_tells_what_it_counted_and_the_next
     writer.open()
     for _ in range(2):
         inlet, seen = Inlet(), []
-        worker = CameraWorker(plan, ORIGIN, inlet, DeviceBoard(), clock, journal, seen.append)
+        worker = CameraWorker(plan, ORIGIN, inlet, DeviceBoard(), clock, journal, watch=seen.append)
         worker.open()
         deadline_s = time.monotonic() + 60
         while len(seen) < 3 and time.monotonic() < deadline_s:

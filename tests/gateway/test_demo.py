@@ -84,9 +84,9 @@ def test_a_quiet_day_is_kept_whole_and_a_second_run_adds_to_it(tmp_path: Path) -
     """Without faults every sale, scan, visitor, answer and tag of the shop is in the journal once, run after run."""
     first, said, types = played(tmp_path, for_s=5.5)
     assert first.in_order, first.lines
-    assert all(line(first, what)[:2] == (line(first, what)[0],) * 2 for what in ("sales", "scans", "visitors in"))
+    assert all(line(first, what)[:2] == (line(first, what)[0],) * 2 for what in ("sales", "scans", "side door in"))
     assert line(first, "sales")[0] > 3
-    assert line(first, "visitors in")[0] > 20
+    assert line(first, "side door in")[0] > 20
     assert line(first, "tags")[0] > 0
     assert first.restarts == 0
     for kind in ("pos.sale", "barcode.scanned", "rfid.arrived", "beacon.arrived", "footfall.counted", "sensor.read"):
@@ -127,7 +127,7 @@ def test_a_flood_a_stopped_broker_a_full_quota_and_a_killed_gateway_lose_no_sale
     assert set(outcome.seen_faults) == set(faults)
     assert outcome.restarts >= 3  # killed once, and started twice with another quota
     assert line(outcome, "sales")[0] > 5
-    for what in ("sales", "visitors in", "visitors out"):
+    for what in ("sales", "side door in", "side door out"):
         assert line(outcome, what)[2:] == (0, 0), outcome.lines
     assert any("fault ends   broker" in text for text in said)
 
@@ -200,7 +200,7 @@ def test_without_a_broker_the_shop_works_on_serial_lines_and_says_so(tmp_path: P
     outcome, said, types = played(tmp_path, for_s=5.0, broker="none")
     assert outcome.in_order, outcome.lines
     assert line(outcome, "sales")[0] > 3
-    assert line(outcome, "visitors in")[:2] == (0, 0)
+    assert line(outcome, "side door in")[:2] == (0, 0)
     assert types["store.rfid.arrived.v1"] > 0
     assert any("serial devices only" in text for text in said)
 

@@ -11,7 +11,7 @@ import pytest
 
 from config.loader import load
 from gateway.app import Gateway
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, Unavailable
 
 BEACONS = '[[devices]]\nname = "ble"\ndriver = "beacon_gateway"\ntopics = ["ble/#"]\n'
 
@@ -62,6 +62,36 @@ def test_the_first_device_behind_the_broker_brings_the_broker_and_a_second_reloa
     running.write(BEACONS)
     assert running.gateway.reload() == ["applied: mqtt-devices added"]
     running.until(lambda: running.states()["mqtt-devices"] == "running")
+
+
+DOOR = """[[cameras]]
+name = "door"
+source = "synthetic:top"
+options = {{ warm_up_s = 1, interval_s = 60, lines = [{{ name = "{line}", start = [0.5, 0.0], end = [0.5, 1.0] }}] }}
+"""
+
+
+def test_a_camera_comes_changes_and_goes_without_a_restart(running: Running) -> None:
+    """Its worker, its place among the running cameras and its place on the board follow the file."""
+    gateway = running.gateway
+    running.write(DOOR.format(line="a"))
+    assert gateway.reload() == ["applied: camera door added"]
+    cameras = gateway.running_cameras
+    assert cameras is not None
+    running.until(lambda: cameras.names() == ["door"] and cameras.process_ids() != [])
+    running.until(lambda: cameras.view("door").state.last_frame_age_s is not None)
+    assert gateway.reload() == ["nothing changed"]
+    first = cameras.process_ids()
+    running.write(DOOR.format(line="b"))
+    assert gateway.reload() == ["applied: camera door changed"]
+    running.until(lambda: cameras.process_ids() not in ([], first))
+    assert [count.line for count in cameras.view("door").counts] == ["b"]
+    running.write("")
+    assert gateway.reload() == ["applied: camera door removed"]
+    running.until(lambda: cameras.names() == [])
+    assert gateway.board.reports(gateway.clock.now()) == [] and gateway.settings.cameras == ()
+    with pytest.raises(Unavailable, match="no such camera"):
+        cameras.view("door")
 
 
 def test_a_mistake_in_a_camera_is_told_at_the_reload_and_changes_nothing(running: Running) -> None:
