@@ -19,6 +19,8 @@ journal_app = typer.Typer(no_args_is_help=True, help="Check, salvage, measure or
 quarantine_app = typer.Typer(no_args_is_help=True, help="Messages that could not become events.")
 app.add_typer(journal_app, name="journal")
 app.add_typer(quarantine_app, name="quarantine")
+coupon_app = typer.Typer(no_args_is_help=True, help="Coupons for tests and pilots: issue, show, issuers' keys.")
+app.add_typer(coupon_app, name="coupon")
 account_app = typer.Typer(no_args_is_help=True, help="Who may sign in at the page.")
 audit_app = typer.Typer(no_args_is_help=True, help="What was done by those who may.")
 app.add_typer(account_app, name="account")
@@ -343,3 +345,56 @@ def bench(context: typer.Context) -> int:
     from gateway.commands import bench as command
 
     return command.bench(context.args)
+
+
+@coupon_app.command("keys")
+def coupon_keys(
+    file: Annotated[Path, typer.Argument(help="The issuer's private key, PEM; made when it is not there.")],
+    key_id: Annotated[str, typer.Option("--id", help="What coupons call the key: a–z, 0–9, -.")] = "pilot",
+    json: Json = False,
+) -> int:
+    """Make an issuer's key, or read one, and print the [[coupons.keys]] table for the shops."""
+    from gateway.commands import coupon
+
+    return coupon.keys(file, key_id, as_json=json)
+
+
+@coupon_app.command("issue")
+def coupon_issue(
+    key: Annotated[Path, typer.Option(help="The issuer's private key, PEM.")],
+    campaign: Annotated[str, typer.Option(help="What it belongs to.")],
+    value: Annotated[str, typer.Option(help="Money it is worth: 10 or 2.50.")],
+    config: Config = None,
+    key_id: Annotated[str, typer.Option("--key-id", help="What the shops call the key.")] = "pilot",
+    currency: Annotated[str, typer.Option(help="ISO 4217; the shop's if not given.")] = "",
+    count: Annotated[int, typer.Option("--count", "-n", min=1, max=100_000, help="How many.")] = 1,
+    days: Annotated[float, typer.Option(min=0.001, max=3650, help="How long they are valid, from now.")] = 30.0,
+    uses: Annotated[int, typer.Option(min=1, max=999, help="How often each may be used.")] = 1,
+    store: Annotated[list[str] | None, typer.Option(help="Only in this shop; may be repeated.")] = None,
+    home: Annotated[str, typer.Option(help="The shop that may honour it without a network.")] = "",
+    lease: Annotated[str, typer.Option(help="The shop that it is lent to.")] = "",
+    channel: Annotated[str, typer.Option(help="How it is given out: app, sms, print.")] = "print",
+    id: Annotated[str, typer.Option("--id", help="Its own id; of several, how they begin.")] = "",
+    qr: Annotated[Path | None, typer.Option(help="Folder for a QR code (SVG) of each.")] = None,
+    json: Json = False,
+) -> int:
+    """Print signed coupons, one a line."""
+    from gateway.commands import coupon
+
+    wish = coupon.Wish(
+        key=key, key_id=key_id, campaign=campaign, face=value, currency=currency, count=count, days=days, uses=uses,
+        stores=tuple(store or ()), home=home, lease=lease, channel=channel, id=id,
+    )  # fmt: skip
+    return coupon.issue(config, wish, qr, as_json=json)
+
+
+@coupon_app.command("show")
+def coupon_show(
+    token: Annotated[str, typer.Argument(help="The text of the coupon's QR code.")],
+    config: Config = None,
+    json: Json = False,
+) -> int:
+    """Print what a coupon says and what the shop of --config would answer; exit code 1 when it would not honour it."""
+    from gateway.commands import coupon
+
+    return coupon.show(config, token, as_json=json)

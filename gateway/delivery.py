@@ -31,6 +31,7 @@ from gateway.journal.quarantine import PayloadSeal
 from gateway.journal.reader import JournalReader
 from gateway.platform_commands import handlers
 from gateway.runtime.worker import Factory, Worker
+from gateway.shopper.coupons import CouponDesk
 from sync.alarms import EventAlarms, committing, offering
 from sync.assembly import PATIENCE_S, Link, platform_options
 from sync.enrolment import Identity
@@ -56,6 +57,7 @@ class Gateway(Protocol):
     directory: Path
     journal_path: Path
     seal: PayloadSeal
+    coupons: CouponDesk | None
 
 
 def link(gateway: Gateway) -> Link:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gateway import coupon_commands
 from gateway.subject_erase import SubjectErase
 
 if TYPE_CHECKING:
@@ -19,5 +20,6 @@ if TYPE_CHECKING:
 def handlers(gateway: Gateway) -> dict[str, Handler]:
     """The handler of every kind of command, as docs/sync.md names them."""
     return {
+        **coupon_commands.handlers(gateway),
         "subject.erase": SubjectErase(gateway.journal_path, gateway.commits, gateway.clock),
     }
