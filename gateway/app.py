@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from config.edit import restart_needed
 from config.loader import data_directory, journal_path, load, resolve_secret
 from config.settings import Settings
 from devices.plan import DevicePlan, plan
@@ -87,7 +88,7 @@ class Gateway:
         self.directory = data_directory(settings)
         self.journal_path = journal_path(settings)
         self.started = self.clock.now()
-        self._file = file
+        self.file = file
         self.plans = plan(settings, str(file or "configuration"))
         self.cameras = _camera_plans(settings, file)
         self.running_cameras: Cameras | None = None
@@ -136,6 +137,7 @@ class Gateway:
         self._watchdog = Watchdog(watchdog_s(), self.supervisor.healthy, self.notifier.alive)
         self._link: Link | None = None
         self._syncers: dict[str, Factory] = {}
+        self._reload_asked = threading.Event()
         self._ready = False
         self._told_s = 0.0
 
@@ -170,28 +172,12 @@ class Gateway:
         Raises:
             ConfigError: the new file is wrong; nothing was changed.
         """
-        if self._file is None:
+        if self.file is None:
             raise ConfigError("reload", "configuration", "there is no file to read again", "start with --config")
-        fresh = load(self._file)
-        plans = plan(fresh, str(self._file))
-        cameras = _camera_plans(fresh, self._file)
-        said = [
-            f"restart needed: [{name}] changed"
-            for name in (
-                "gateway",
-                "storage",
-                "broker",
-                "page",
-                "floor",
-                "presence",
-                "privacy",
-                "platform",
-                "feed",
-                "coupons",
-                "interaction",
-            )
-            if getattr(fresh, name) != getattr(self.settings, name)
-        ]
+        fresh = load(self.file)
+        plans = plan(fresh, str(self.file))
+        cameras = _camera_plans(fresh, self.file)
+        said = [f"restart needed: [{name}] changed" for name in restart_needed(self.settings, fresh)]
         if fresh.log != self.settings.log:
             logging.getLogger().setLevel(fresh.log.level.upper())
             said.append(f"applied: log.level = {fresh.log.level}")
@@ -208,6 +194,19 @@ class Gateway:
             log=fresh.log,
         )
         return said or ["nothing changed"]
+
+    def ask_reload(self) -> None:
+        """Have the main thread call `reload` soon; from any thread."""
+        self._reload_asked.set()
+
+    def check(self, settings: Settings) -> None:
+        """Look at settings as far as the loader cannot: at the options of drivers and cameras.
+
+        Raises:
+            ConfigError: they are wrong.
+        """
+        plan(settings, str(self.file or "configuration"))
+        _camera_plans(settings, self.file)
 
     def worker_of(self, device: str) -> str:
         """Name of the worker that serves a device; "" when there is no such device."""
@@ -395,8 +394,10 @@ class Gateway:
             self.notifier.status(
                 f"{live} of {len(self.plans)} devices live, {self.commits.counters.events} events kept"
             )
-        if reload is not None and reload.is_set():
-            reload.clear()
+        if self._reload_asked.is_set() or (reload is not None and reload.is_set()):
+            self._reload_asked.clear()
+            if reload is not None:
+                reload.clear()
             self.notifier.reloading(now)
             try:
                 for line in self.reload():

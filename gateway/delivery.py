@@ -58,6 +58,15 @@ class Gateway(Protocol):
     journal_path: Path
     seal: PayloadSeal
     coupons: CouponDesk | None
+    file: Path | None
+
+    def check(self, settings: Settings) -> None:
+        """See `gateway.app.Gateway`."""
+        ...
+
+    def ask_reload(self) -> None:
+        """See `gateway.app.Gateway`."""
+        ...
 
 
 def link(gateway: Gateway) -> Link:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway import coupon_commands
+from gateway.config_set import ConfigSet
 from gateway.subject_erase import SubjectErase
 
 if TYPE_CHECKING:
@@ -21,5 +22,6 @@ def handlers(gateway: Gateway) -> dict[str, Handler]:
     """The handler of every kind of command, as docs/sync.md names them."""
     return {
         **coupon_commands.handlers(gateway),
+        "config.set": ConfigSet(gateway),
         "subject.erase": SubjectErase(gateway.journal_path, gateway.commits, gateway.clock),
     }

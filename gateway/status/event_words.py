@@ -144,6 +144,7 @@ _RULES: dict[str, Callable[[dict[str, Any]], Told]] = {
     "consent.granted": _says("consent"),
     "consent.withdrawn": _says("consent"),
     "member.linked": _says("member"),
+    "subject.erased": _says("subject_erased", count="events"),
     "feedback.given": _says("feedback", score="score"),
     "interaction.scanned": _says("interaction"),
     "alarm.raised": _says("alarm_raised", what="what"),

@@ -260,6 +260,7 @@ EVENTS: dict[str, str] = {
     "points": _("Loyalty points booked"),
     "consent": _("Consent recorded"),
     "member": _("Membership recorded"),
+    "subject_erased": _("A person was erased at their request: %(count)s events"),
     "feedback": _("Feedback: %(score)s"),
     "interaction": _("Member or campaign code scanned"),
     "alarm_raised": _("Alarm: %(what)s"),

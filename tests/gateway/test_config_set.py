@@ -1,0 +1,116 @@
+"""`config.set`: what the platform may change, and how a running gateway takes it over."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from config.edit import digest_of
+from config.loader import load
+from gateway.app import Gateway
+from gateway.config_set import ConfigSet
+from gateway.errors import Rejected, Unavailable
+
+TEXT = """[storage]
+directory = "{directory}"
+[broker]
+mode = "none"
+[page]
+enabled = false
+[log]
+level = "warning"  # quiet
+[[devices]]
+name = "door"
+driver = "rdm6300"
+address = "/dev/null-not-there"
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "gateway.toml"
+    path.write_text(TEXT.format(directory=tmp_path / "data"), "utf-8")
+    return path
+
+
+class Still:
+    """A gateway that never takes anything over, unless it is told to be quick."""
+
+    def __init__(self, file: Path | None, *, quick: bool) -> None:
+        self.file = file
+        self.settings = load(file) if file else None
+        self.quick = quick
+
+    def check(self, settings: Any) -> None:
+        pass
+
+    def ask_reload(self) -> None:
+        if self.quick and self.file:
+            self.settings = load(self.file)
+
+
+def asked(**data: Any) -> Any:
+    return SimpleNamespace(id="c1", data=data)
+
+
+def test_a_running_gateway_takes_it_over(file: Path) -> None:
+    """The file, its comment, the log's level and the device: all as asked; the same again changes nothing."""
+    gateway = Gateway(load(file), file)
+    stop = threading.Event()
+    level = logging.getLogger().level
+    thread = threading.Thread(target=gateway.run, args=(stop,))
+    thread.start()
+    try:
+        handler = ConfigSet(gateway)
+        changes = {"log.level": "error", "devices.door.enabled": False}
+        done = handler(asked(changes=changes, digest=digest_of(file)))
+        assert sorted(done["changed"]) == sorted(changes)
+        assert gateway.settings.log.level == "error"
+        assert logging.getLogger().level == logging.ERROR
+        assert not gateway.settings.devices[0].enabled
+        assert "# quiet" in file.read_text("utf-8")
+        assert handler(asked(changes=changes)) == {"changed": [], "digest": digest_of(file)}
+    finally:
+        stop.set()
+        thread.join(10)
+        logging.getLogger().setLevel(level)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {}, {"changes": {}}, {"changes": {"platform.url": "https://evil.example"}}, {"changes": {"log": "debug"}},
+        {"changes": {"log.level": "loud"}}, {"changes": {"devices.nobody.enabled": False}},
+        {"changes": {"devices.door.enabled": "no"}}, {"changes": {"devices.door.stale_after_s": -1}},
+        {"changes": {"devices.door.driver": "other"}}, {"changes": {"log.level": "debug"}, "digest": "0" * 64},
+        {"changes": {"log.level": None}}, {"changes": {f"devices.d{n}.enabled": True for n in range(51)}},
+        {"changes": {"log.level": "debug", "devices.door.enabled.x": True}}, {"change": {}},
+    ],
+)  # fmt: skip
+def test_what_is_not_on_the_list_or_wrong_is_refused(file: Path, data: dict[str, Any]) -> None:
+    """And nothing of the file changes."""
+    before = file.read_bytes()
+    with pytest.raises(Rejected):
+        ConfigSet(Still(file, quick=True), pause=lambda _: None)(asked(**data))  # type: ignore[arg-type]
+    assert file.read_bytes() == before
+
+
+def test_without_a_file_there_is_nothing_to_set() -> None:
+    """A gateway that runs on built-in settings says so."""
+    with pytest.raises(Rejected, match="without a file"):
+        ConfigSet(Still(None, quick=True))(asked(changes={"log.level": "debug"}))  # type: ignore[arg-type]
+
+
+def test_a_gateway_that_does_not_answer_is_asked_again(file: Path) -> None:
+    """The command is not reported done before it is; asked again it still is carried out."""
+    still = Still(file, quick=False)
+    with pytest.raises(Unavailable):
+        ConfigSet(still, pause=lambda _: None)(asked(changes={"log.level": "debug"}))  # type: ignore[arg-type]
+    still.quick = True
+    assert ConfigSet(still)(asked(changes={"log.level": "debug"}))["changed"] == []  # type: ignore[arg-type]
+    assert load(file).log.level == "debug"
