@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from config.edit import restart_needed
+from config.edit import LIVE, restart_needed
 from config.loader import data_directory, journal_path, load, resolve_secret
 from config.settings import Settings
 from devices.plan import DevicePlan, plan
@@ -187,7 +187,7 @@ class Gateway:
             **{
                 name: getattr(self.settings, name)
                 for name in Settings.__struct_fields__
-                if name not in ("devices", "cameras", "log")
+                if name not in LIVE
             },
             devices=fresh.devices,
             cameras=fresh.cameras,
