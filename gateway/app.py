@@ -184,11 +184,7 @@ class Gateway:
         said += self._apply_plans(plans)
         said += self._apply_cameras(cameras)
         self.settings = Settings(
-            **{
-                name: getattr(self.settings, name)
-                for name in Settings.__struct_fields__
-                if name not in LIVE
-            },
+            **{name: getattr(self.settings, name) for name in Settings.__struct_fields__ if name not in LIVE},
             devices=fresh.devices,
             cameras=fresh.cameras,
             log=fresh.log,
