@@ -74,6 +74,10 @@ CREATE TABLE IF NOT EXISTS imported (id INTEGER PRIMARY KEY, kind TEXT NOT NULL,
 CREATE TABLE IF NOT EXISTS told (
     command TEXT PRIMARY KEY, person INTEGER, gateway TEXT NOT NULL, kind TEXT NOT NULL, at_ms INTEGER NOT NULL,
     outcome TEXT NOT NULL DEFAULT '', detail TEXT NOT NULL DEFAULT '');
+CREATE TABLE IF NOT EXISTS mention (
+    identifier INTEGER NOT NULL, place INTEGER NOT NULL, at_ms INTEGER NOT NULL, PRIMARY KEY (identifier, place)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS late (place INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS forgotten (mark BLOB PRIMARY KEY, at_ms INTEGER NOT NULL) WITHOUT ROWID;
 """
 
@@ -271,6 +275,10 @@ class Writing:
     def everybody(self) -> None:
         """Derive all persons again at the end."""
         self._dirty |= {int(row[0]) for row in self.sql("SELECT id FROM identifier")}
+
+    def derive(self, identifiers: Iterable[int]) -> None:
+        """Derive again, at the end, whose these are."""
+        self._dirty |= set(identifiers)
 
     def _given_up(self, *identifiers: int) -> bool:
         marks = ", ".join("?" * len(identifiers))
@@ -488,7 +496,7 @@ class Writing:
             )
 
     def sweep(self) -> int:
-        """Take out of what was done *after* a withdrawal who did it, unless they agreed again by then; returns how many.
+        """Take out of what was done *after* a withdrawal who did it, unless they agreed again; returns how many.
 
         To be called when no more acts are at hand: a grant still to be read may cover what looks uncovered.
         """

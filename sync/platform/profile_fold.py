@@ -208,9 +208,15 @@ class _Rule:
         if inside is None:
             return None
         try:
-            return self.writing.identify(*inside, self.seen.at_ms)
+            identifier = self.writing.identify(*inside, self.seen.at_ms)
         except Rejected:
             return None
+        if identifier is None:  # erased since
+            self.writing.sql("INSERT OR IGNORE INTO late VALUES (?)", (self.seen.position,))
+        else:
+            place = (identifier, self.seen.position, self.seen.at_ms)
+            self.writing.sql("INSERT OR IGNORE INTO mention VALUES (?, ?, ?)", place)
+        return identifier
 
     def day_key(self, shopper: Shopper | None) -> str | None:
         """Store and key: it says nothing in another store."""

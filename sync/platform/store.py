@@ -21,7 +21,7 @@ import msgspec
 
 from gateway.errors import JournalError, Rejected
 from gateway.event import event_id
-from gateway.redaction import is_redacted
+from gateway.redaction import is_redacted, redacted
 from sync.uplink import Lane
 
 _SCHEMA = """
@@ -135,6 +135,7 @@ class PlatformStore:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
         connection.execute("PRAGMA cache_size = -16384")
+        connection.execute("PRAGMA secure_delete = ON")
         connection.executescript(_SCHEMA)
         connection.execute("INSERT OR IGNORE INTO fact VALUES ('generation', lower(hex(randomblob(8))))")
         connection.execute("INSERT OR IGNORE INTO fact VALUES ('secret', lower(hex(randomblob(32))))")
@@ -300,6 +301,50 @@ class PlatformStore:
         with self.transaction() as connection:
             row = connection.execute("SELECT coalesce(max(position), 0) FROM command WHERE gateway = ?", (gateway,))
             return int(row.fetchone()[0])
+
+    def blank_command(self, command_id: str) -> None:
+        """Leave a command's place in the feed and nothing of what it said."""
+        with self.transaction() as connection:
+            row = connection.execute("SELECT body FROM command WHERE id = ?", (command_id,)).fetchone()
+            if row is not None:
+                body = msgspec.json.encode(msgspec.json.decode(row[0]) | {"data": {}})
+                connection.execute("UPDATE command SET body = ? WHERE id = ?", (body, command_id))
+
+    def gateways(self) -> list[tuple[str, bytes | None]]:
+        """Every gateway by name, with its last heartbeat."""
+        with self.transaction() as connection:
+            return connection.execute("SELECT name, heartbeat FROM gateway ORDER BY name").fetchall()
+
+    # -- erasure
+
+    def bodies(self, positions: Sequence[int]) -> list[tuple[int, bytes]]:
+        """The events at these positions, where there are any."""
+        marks = ", ".join("?" for _ in positions)
+        with self.transaction() as connection:
+            return connection.execute(
+                f"SELECT position, body FROM event WHERE position IN ({marks})",  # noqa: S608 - marks only
+                tuple(positions),
+            ).fetchall()
+
+    def redact(self, positions: Sequence[int]) -> int:
+        """Put the redacted form in the place of events; returns of how many.
+
+        Their digests stay, so that a repetition is known.
+        """
+        count = 0
+        for position, body in self.bodies(positions):
+            shorter = redacted(body)
+            if shorter is not None:
+                with self.transaction() as connection:
+                    connection.execute("UPDATE event SET body = ? WHERE position = ?", (shorter, position))
+                count += 1
+        return count
+
+    def scrub(self) -> None:
+        """Leave nothing of what was redacted in the write-ahead log."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     # -- feed
 
