@@ -21,7 +21,18 @@ from gateway.clock import rfc3339
 from gateway.intake.reading import KINDS
 
 Kind = Literal[
-    "sensor", "contact", "button", "weight", "door_count", "feedback", "tag_read", "scan", "device_state", "custom"
+    "sensor",
+    "contact",
+    "button",
+    "weight",
+    "door_count",
+    "feedback",
+    "tag_read",
+    "scan",
+    "device_state",
+    "points",
+    "consent",
+    "custom",
 ]
 Scalar = str | int | float | bool
 Sort = Literal["text", "hex", "whole", "number", "decimal", "truth", "any"]

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from devices.driver import Counters, Driver, Message
 from devices.plan import DevicePlan
-from devices.topic import TopicTable
+from devices.topic import TopicTable, matching
 from devices.transports.line import Line
 from devices.transports.mqtt import Delivery
 from gateway.clock import Clock, Instant
@@ -287,7 +287,8 @@ class MqttSource:
                 reason = f"{error.reason} ({error.hint})" if error.hint else error.reason
             except DEFECTS as error:  # the broker would bring it again for ever, and every device behind it would stand
                 reason = f"the driver failed: {type(error).__name__} (this is a defect of the software: report it)"
-            poison.append(Poison(plan.name, plan.driver.name, reason, delivery.payload, delivery.topic))
+            matched = matching(plan.topics, delivery.topic)
+            poison.append(Poison(plan.name, plan.driver.name, reason, delivery.payload, delivery.topic, matched))
             self._intake.board.quarantined(plan.name)
         return drafts, poison
 

@@ -100,6 +100,7 @@ class TenderMessage(Wire, frozen=True, kw_only=True):
     type: TenderKind | None = None
     kind: TenderKind | None = None
     change: Decimal | None = None
+    token: Id | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -157,7 +158,7 @@ class TransactionMessage(Stamped, frozen=True, kw_only=True):
     lines: tuple[LineMessage, ...] = ()
     tenders: tuple[TenderMessage, ...] = ()
     coupons: tuple[Id, ...] = ()
-    loyalty: LoyaltyMessage | None = None
+    loyalty: LoyaltyMessage | Annotated[tuple[LoyaltyMessage, ...], Meta(max_length=8)] | None = None
     member: Id | None = None
     member_scheme: Id | None = None
     totals: TotalsMessage | None = None
@@ -197,6 +198,28 @@ class AnswerMessage(Stamped, frozen=True, kw_only=True):
     score: Annotated[int, Meta(ge=0, le=10)]
 
 
+class PointsMessage(Stamped, frozen=True, kw_only=True):
+    programme: Id
+    points: Decimal
+    act: Literal["earned", "spent"] = "earned"
+    member: Id | None = None
+    member_scheme: Id | None = None
+    transaction_id: Id | None = None
+
+
+class ConsentMessage(Stamped, frozen=True, kw_only=True):
+    consent: Literal["granted", "withdrawn"]
+    member: Id
+    member_scheme: Id = "member"
+    purposes: Annotated[tuple[Id, ...], Meta(max_length=16)] = ()
+    record_id: Id | None = None
+    notice_version: Id | None = None
+    notice_digest: Id | None = None
+    language: Id | None = None
+    method: Id | None = None
+    expires_at: Id | None = None
+
+
 class StatusMessage(Wire, frozen=True, kw_only=True):
     state: Literal["online", "offline"] | None = None
     status: Literal["online", "offline"] | None = None
@@ -209,7 +232,7 @@ class StatusMessage(Wire, frozen=True, kw_only=True):
 
 
 class Peek(msgspec.Struct):
-    """Which of the three a payload is: by the fields that only one of them has."""
+    """Which message a payload is: by the fields that only one of them has."""
 
     transaction_id: Raw = Raw()
     sequence: Raw = Raw()
@@ -219,6 +242,8 @@ class Peek(msgspec.Struct):
     step: Raw = Raw()
     question: Raw = Raw()
     score: Raw = Raw()
+    consent: Raw = Raw()
+    programme: Raw = Raw()
 
 
 def check_depth(payload: bytes) -> None:

@@ -36,6 +36,12 @@ class TopicTable:
         return found
 
 
+def matching(filters: Sequence[str], topic: str) -> str:
+    """The first of the filters that the topic matches; empty when none does."""
+    levels = topic.split("/")
+    return next((pattern for pattern in filters if matches(pattern.split("/"), levels)), "")
+
+
 def matches(pattern: Sequence[str], levels: Sequence[str]) -> bool:
     """True when the topic's levels match the filter's."""
     if levels[0].startswith("$") and pattern[0] in ("+", "#"):

@@ -30,6 +30,7 @@ from gateway.journal.reader import JournalReader
 from gateway.journal.retention import Retention, RetentionPolicy, Swept
 from gateway.journal.schema import WAL_LIMIT_BYTES, fill_share
 from gateway.runtime.schedule import Job, Plan, Schedule
+from gateway.shopper.consent import Consents
 from gateway.shopper.day_keys import DayKeys
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Gateway(Protocol):
     inlet: Inlet
     commits: CommitLoop
     day_keys: DayKeys
+    consents: Consents
     journal_path: Path
 
 
@@ -88,6 +90,7 @@ class Chores:
             (
                 Job(name="retention", run=self.sweep.set, hour=3, minute=10, after_start_s=300.0),
                 Job(name="day keys", run=self.destroy_keys, minute=5, after_start_s=60.0),
+                Job(name="consents", run=self.sweep_consents, hour=3, minute=40, after_start_s=600.0),
             ),
             ZoneInfo(gateway.settings.gateway.time_zone),
         )
@@ -106,6 +109,15 @@ class Chores:
             ) from error
         if destroyed:
             log.info("day_keys=destroyed count=%d", destroyed)
+
+    def sweep_consents(self) -> None:
+        """Remove consents that ended long ago.
+
+        Raises:
+            Unavailable: the journal does not answer; the calendar tries again.
+        """
+        if swept := self._gateway.consents.sweep(self._gateway.clock.now().wall_s):
+            log.info("consents=swept rows=%d", swept)
 
 
 class Calendar:

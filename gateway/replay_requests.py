@@ -32,6 +32,7 @@ from gateway.event import Draft, Origin
 from gateway.intake.health import DeviceBoard
 from gateway.intake.inlet import Inlet, Item
 from gateway.intake.normaliser import Normaliser
+from gateway.intake.person import Subjects
 from gateway.intake.sightings import Sightings
 from gateway.journal.commit_loop import CommitLoop
 from gateway.journal.disk import sync_directory
@@ -39,6 +40,7 @@ from gateway.journal.quarantine import PayloadSeal, Quarantined, get, mark_repla
 from gateway.journal.reader import UPLINK, JournalReader
 from gateway.journal.writer import JournalWriter
 from gateway.shopper.day_keys import DayKeys
+from gateway.shopper.subjects import ShopperSubjects
 
 log = logging.getLogger(__name__)
 
@@ -171,14 +173,18 @@ class Retry:
 
     def __init__(
         self, settings: Settings, plans: Callable[[], Sequence[DevicePlan]], reader: JournalReader, seal: PayloadSeal,
-        day_keys: DayKeys, clock: Clock,
+        day_keys: DayKeys, clock: Clock, subjects: Subjects | None = None,
     ) -> None:  # fmt: skip
-        """`plans`: asked each time, because a reload changes them; `reader` is open."""
+        """`plans`: asked each time, because a reload changes them; `reader` is open.
+
+        `subjects`: whom consents allow to name; without it, as while the gateway stands, nobody is named.
+        """
         self._settings = settings
         self._plans = plans
         self._reader = reader
         self._seal = seal
         self._day_keys = day_keys
+        self._subjects = subjects
         self._clock = clock
 
     def serve(self, request: Request, book: Book) -> list[Outcome] | None:
@@ -230,8 +236,8 @@ class Retry:
         at = Instant(entry.at_ms / 1000, now.mono_us, now.quality)
         # A normaliser of its own: a sighting of the past must not move what the shop's readers see now.
         normaliser = Normaliser(
-            origin, Sightings(origin, self._settings.presence), self._day_keys, time_zone=gateway.time_zone,
-            currency=gateway.currency,
+            origin, Sightings(origin, self._settings.presence, self._subjects), self._day_keys, self._subjects,
+            time_zone=gateway.time_zone, currency=gateway.currency,
         )  # fmt: skip
         place = Intake(normaliser, Inlet(), DeviceBoard(), self._clock).place(plan)
         key = blake2b(msgspec.json.encode(entry) + payload, digest_size=8).digest()
@@ -259,6 +265,7 @@ class Replays:
         commits: CommitLoop
         seal: PayloadSeal
         day_keys: DayKeys
+        subjects: ShopperSubjects
         journal_path: Path
         plans: list[DevicePlan]
 
@@ -268,8 +275,9 @@ class Replays:
         self._spool = Spool(gateway.settings)
         self._reader = JournalReader(gateway.journal_path)
         self._retry = Retry(
-            gateway.settings, lambda: gateway.plans, self._reader, gateway.seal, gateway.day_keys, gateway.clock
-        )
+            gateway.settings, lambda: gateway.plans, self._reader, gateway.seal, gateway.day_keys, gateway.clock,
+            gateway.subjects,
+        )  # fmt: skip
 
     def open(self) -> None:
         """Nothing yet: the journal may still be opening."""

@@ -9,7 +9,10 @@ message that none fits is counted as ignored, so watch that counter while writin
     reading   sensor (quantity value unit sensor) · contact (open sensor) · button (value button) · weight (grams
               stable tare_grams) · door_count (line entered left interval_s) · feedback (question score) · tag_read (epc
               antenna rssi_dbm rssi_raw pc tid reads frequency_khz phase_deg) · scan (text symbology gtin lot …) ·
-              device_state (state detail) · custom (event_type, and then any data fields of that event)
+              device_state (state detail) · points (act programme points member member_scheme transaction_id) · consent
+              (act identifier scheme purposes record_id notice_version notice_digest language method expires) · custom
+              (event_type, and then any data fields of that event, except those that name a person: use scan with
+              kind = "loyalty", points or consent, which key what they say)
     fields    where each comes from: a key path, or { path, scale, offset, invert, map, cumulative, time }
     fixed     what each is always; text may name captures: "till {lane}"
     each      a key path with [*]: one reading an element; the other paths are then inside the element, `$.` is the root
@@ -153,6 +156,7 @@ Only what a mapping names is ever read, so leave out what names people (Frigate'
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
@@ -168,6 +172,7 @@ from gateway.errors import Rejected
 from gateway.intake.reading import KINDS, Reading
 
 _MAX_MARKS = 1024
+_QUOTED = re.compile(r"(Invalid enum value) .*?( - at `|$)", re.DOTALL)  # no word of a payload belongs in a reason
 
 
 class GenericJsonOptions(Options, frozen=True, kw_only=True):
@@ -374,5 +379,6 @@ def _reading(rule: Rule, place: str, values: dict[str, Any]) -> Reading:
     try:
         reading: Reading = msgspec.convert({"type": rule.mapping.reading, **values}, type=KINDS[rule.mapping.reading])
     except msgspec.ValidationError as error:
-        raise Wrong(f"{error} of the reading made of `{place}`") from error
+        told = _QUOTED.sub(r"\1\2", str(error))
+        raise Wrong(f"{told} of the reading made of `{place}`") from error
     return reading

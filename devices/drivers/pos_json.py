@@ -51,6 +51,17 @@ A basket, and an answer (NPS 0–10 or smiley 1–4)::
     {"basket_id": "b-9", "step": "item_added", "lane": "3", "gtin": "5901234123457", "boot": "b7", "seq": 912}
     {"question": "nps", "score": 9, "ts": 1795338963000, "boot": "b7", "seq": 913}
 
+Points, and a consent or its withdrawal; purposes are visits, matching, offers, analytics (a withdrawal without any
+takes all back); without a notice of its own a consent is on the one of `[privacy]`. `member` as in a transaction::
+
+    {"programme": "club", "points": "12.5", "act": "earned", "member": "L-1", "transaction_id": "0042-03-20261122-1234"}
+    {"consent": "granted", "member": "L-1", "member_scheme": "club", "purposes": ["visits", "matching"],
+     "ts": "2026-11-22T09:15:00Z", "notice_version": "2026-10", "language": "zh-CN", "method": "till",
+     "record_id": "till3-000171", "expires_at": "2028-11-22T00:00:00+08:00"}
+
+`loyalty` may be a list of up to eight, and a tender may have a `token` of the payment: several identifiers of one
+person. Two of the same kind that differ name nobody, see docs/privacy.md.
+
 Steps are opened, item_added, item_removed, payment_started, paid, abandoned. What cannot be read is rejected with the
 path of what is wrong.
 """
@@ -71,10 +82,11 @@ from devices.till_message import (
     LATEST,
     AnswerMessage,
     BasketMessage,
+    ConsentMessage,
     LineKind,
     LineMessage,
-    LoyaltyMessage,
     Peek,
+    PointsMessage,
     SourceMessage,
     Stamped,
     StatusMessage,
@@ -87,9 +99,12 @@ from gateway.clock import Instant
 from gateway.errors import Rejected
 from gateway.intake.reading import (
     BasketStep,
+    ConsentAct,
     DeviceState,
     Discount,
     Feedback,
+    Identity,
+    Points,
     Reading,
     Sale,
     SaleLine,
@@ -159,6 +174,10 @@ class PosJson(Driver):
             raise ValueError(f"payload is larger than {self.options.max_bytes} bytes")
         check_depth(payload)
         peek = msgspec.json.decode(payload, type=Peek)
+        if peek.consent:
+            return _consent(msgspec.json.decode(payload, type=ConsentMessage))
+        if peek.programme:
+            return _points(msgspec.json.decode(payload, type=PointsMessage))
         if any((peek.transaction_id, peek.sequence, peek.lines, peek.totals)):
             transaction = msgspec.json.decode(payload, type=TransactionMessage)
             return None if transaction.dropped else self._sale(transaction)
@@ -171,7 +190,7 @@ class PosJson(Driver):
         if peek.question or peek.score:
             answer = msgspec.json.decode(payload, type=AnswerMessage)
             return Feedback(question=answer.question, score=answer.score, **_stamp(answer))
-        raise ValueError("neither a transaction, a basket nor an answer")
+        raise ValueError("neither a transaction, a basket, an answer, points nor a consent")
 
     def _status(self, payload: bytes) -> DeviceState:
         if payload in (b"online", b"offline"):
@@ -195,9 +214,7 @@ class PosJson(Driver):
         confidence = min(value for value in (source.confidence, told.confidence, 1.0) if value is not None)
         if not _adds_up(lines, totals) and kind != "void":
             confidence = min(confidence, 0.5)
-        loyalty = told.loyalty or LoyaltyMessage()
-        member = loyalty.either("id", "id_hash") or told.member
-        scheme = loyalty.scheme or told.member_scheme or self.options.member_scheme
+        (member, scheme), identities = self._persons(told)
         opened_at = _moment(told.either("begin_time", "opened_at"))
         closed_at = _moment(told.either("end_time", "closed_at"))
         device_seq, device_boot = _fact(told, kind)
@@ -207,9 +224,35 @@ class PosJson(Driver):
             operator=told.either("operator_id", "operator"), opened_at=opened_at, closed_at=closed_at,
             currency=told.currency or self.options.currency, lines=lines,
             tenders=tuple(_tender(tender, returned) for tender in told.tenders), coupons=told.coupons, member=member,
-            member_scheme=scheme if member else None, totals=totals, tap="json" if tap == "webhook" else tap,
-            confidence=confidence,
+            member_scheme=scheme if member else None, identities=identities, totals=totals,
+            tap="json" if tap == "webhook" else tap, confidence=confidence,
         )  # fmt: skip
+
+    def _persons(self, told: TransactionMessage) -> tuple[tuple[str | None, str | None], tuple[Identity, ...]]:
+        """The member and the scheme, and whatever else the till says of who it was; who that is, intake decides."""
+        loyalty = told.loyalty if isinstance(told.loyalty, tuple) else (told.loyalty,) if told.loyalty else ()
+        named = [(one.either("id", "id_hash"), one.scheme or told.member_scheme) for one in loyalty]
+        named.append((told.member, told.member_scheme))
+        usual = self.options.member_scheme
+        found = list(dict.fromkeys((member, scheme or usual) for member, scheme in named if member))
+        tokens = (Identity("payment", tender.token) for tender in told.tenders if tender.token)
+        others = (*(Identity(scheme or "member", member) for member, scheme in found[1:]), *tokens)
+        return found[0] if found else (None, None), others
+
+
+def _points(told: PointsMessage) -> Points:
+    return Points(
+        act=told.act, programme=told.programme, points=told.points, member=told.member,
+        member_scheme=told.member_scheme, transaction_id=told.transaction_id, **_stamp(told),
+    )  # fmt: skip
+
+
+def _consent(told: ConsentMessage) -> ConsentAct:
+    return ConsentAct(
+        act=told.consent, identifier=told.member, scheme=told.member_scheme, purposes=",".join(told.purposes),
+        record_id=told.record_id, notice_version=told.notice_version, notice_digest=told.notice_digest,
+        language=told.language, method=told.method, expires=told.expires_at, **_stamp(told),
+    )  # fmt: skip
 
 
 def _line(position: int, told: LineMessage, returned: bool) -> SaleLine:

@@ -115,7 +115,7 @@ class ScannerOptions(Options, frozen=True, kw_only=True):
     """Options of a scanner; all have a default."""
 
     prefixes: tuple[str, ...] = ()  # what the scanner puts before the payload (and the AIM identifier); one is removed
-    loyalty: tuple[str, ...] = ()  # regular expressions; a group `member` is the number, else the whole payload is
+    loyalty: tuple[str, ...] = ()  # regular expressions; groups: member (else the whole), scheme, campaign, content
     rcn_region: Region | None = None  # whose rules read weight and price in EAN prefixes 02 and 20–29
     layouts: tuple[Layout, ...] = ()  # tried before rcn_region
     baud: int = 9600
@@ -184,9 +184,13 @@ class ScannerGs1(Driver):
 
     def _scan(self, raw: str, at: Instant) -> Scan:
         aim, text = _split_aim(raw)
-        member = self._member(raw, text)
-        if member is not None:
-            return Scan(text=member, symbology=aim, kind="loyalty")
+        loyalty = self._member(raw, text)
+        if loyalty is not None:
+            groups = loyalty.groupdict()
+            return Scan(
+                text=groups.get("member") or text, symbology=aim, kind="loyalty", scheme=groups.get("scheme"),
+                campaign=groups.get("campaign"), content_id=groups.get("content"),
+            )  # fmt: skip
         if _LINK.match(text):
             return _link(text, aim, at)
         if not text:
@@ -203,14 +207,14 @@ class ScannerGs1(Driver):
             return Scan(text=text, symbology=aim, error="AIM identifier of an unknown symbology")
         return self._guess(text, aim, at)
 
-    def _member(self, raw: str, text: str) -> str | None:
-        """The member number if one of the loyalty patterns fits: with the AIM identifier first, then without."""
+    def _member(self, raw: str, text: str) -> re.Match[str] | None:
+        """The match of the first loyalty pattern that fits: with the AIM identifier first, then without."""
         if len(raw) > _LOYALTY_CAP:
             return None
         for pattern in self._loyalty:
             match = pattern.search(raw) or pattern.search(text)
             if match:
-                return match.groupdict().get("member") or text
+                return match
         return None
 
     def _product(self, text: str, aim: str | None) -> Scan:

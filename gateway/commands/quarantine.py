@@ -121,7 +121,12 @@ class _Alone:
         try:
             with JournalReader(self._path) as reader:
                 retry = Retry(
-                    settings, lambda: self._plans, reader, seal, DayKeys(data_directory(settings) / "keys"), clock
+                    settings,
+                    lambda: self._plans,
+                    reader,
+                    seal,
+                    DayKeys(data_directory(settings) / "keys", settings.gateway.time_zone),
+                    clock,
                 )
                 for request in self._spool.waiting():
                     self._spool.answer(request, retry.serve(request, WriterBook(writer)) or [])

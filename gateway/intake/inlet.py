@@ -28,7 +28,8 @@ class Poison(msgspec.Struct, frozen=True):
     driver: str
     reason: str
     payload: bytes
-    topic: str = ""
+    topic: str = ""  # may name a person (`member/4711/scan`), so it is sealed with the payload …
+    filter: str = ""  # … and this, the configured filter that it matched, is what stands in clear
 
 
 class Item(msgspec.Struct):

@@ -8,6 +8,7 @@ arrived, moved and departed. One table says which reading becomes which event. K
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from datetime import datetime
 from hashlib import blake2b
@@ -32,6 +33,7 @@ _PAST_S = 14 * 86_400.0  # a device may have kept its data this long
 _SANE_S = 1_704_067_200.0  # 2024-01-01: a clock before that was never set
 _LATEST_S = 4_102_444_800.0  # 2100-01-01: nor can one after that be right, and a calendar ends somewhere
 _INTERVAL_MOST_S = 31 * 86_400.0  # of a people counter
+_QUOTED = re.compile(r"(Invalid enum value) .*?( - at `|$)", re.DOTALL)  # reasons stand in clear: no word of a message
 _PERSONAL_AIS = ("8017", "8018")  # GS1 service relations: numbers of persons
 
 R = TypeVar("R", bound=said.Reading)
@@ -248,8 +250,9 @@ class Normaliser:
             data = msgspec.convert(reading.values, entry.data, strict=False)
         except msgspec.ValidationError as error:
             raise Rejected(
-                "map to event", reading.event_type, str(error), "map every field that `docs/events.md` asks for"
-            ) from error
+                "map to event", reading.event_type, _QUOTED.sub(r"\1\2", str(error)),
+                "map every field that `docs/events.md` asks for",
+            ) from error  # fmt: skip
         return [self._plain(data, reading, place, at, delivery, fresh, subject=reading.subject)]
 
     def _simple(self, reading: said.Reading, place: Place, at: Instant, delivery: bytes, fresh: bool) -> list[Draft]:

@@ -1,7 +1,8 @@
 """Quarantine: inputs that could not become events and events that the platform refused, kept with their reason.
 
-A payload may hold anything, a card number too, so it lies there encrypted under a key of this machine and is opened
-only for a person who asks. Knows neither drivers nor the platform: replaying is for whoever has them.
+A payload may hold anything, a card number too, and so may the topic it came under. Both lie there encrypted under a
+key of this machine and are opened only for a person who asks; in clear stands the configured filter that the topic
+matched. Knows neither drivers nor the platform: replaying is for whoever has them.
 """
 
 from __future__ import annotations
@@ -19,10 +20,14 @@ from gateway.journal.disk import sync_directory
 from gateway.journal.reader import JournalReader
 
 _KEY_BYTES, _NONCE_BYTES, _FORM = 32, 12, b"\x01"
+_TOPIC_MARK, _TOPIC_MOST = b"\x00topic\x00", 65_535  # of MQTT
 
 
 class Quarantined(msgspec.Struct, frozen=True):
-    """One entry. `source` is the device's name, or `uplink` for an event the platform refused (`topic` says which)."""
+    """One entry. `source` is the device's name, or `uplink` for an event the platform refused (`topic` says which).
+
+    `topic`: in a list the filter that the topic matched; of an opened entry the topic itself.
+    """
 
     id: int
     at_ms: int
@@ -135,8 +140,25 @@ def get(reader: JournalReader, entry: int, seal: PayloadSeal) -> tuple[Quarantin
         raise Rejected(
             "show quarantined", str(entry), "there is no such entry", "see `storefront quarantine list`"
         )  # fmt: skip
-    *facts, payload = rows[0]
-    return Quarantined(*facts), seal.open(bytes(payload))
+    *facts, sealed = rows[0]
+    found = Quarantined(*facts)
+    topic, payload = _parted(seal.open(bytes(sealed)))
+    return found if topic is None else msgspec.structs.replace(found, topic=topic), payload
+
+
+def with_topic(topic: str, payload: bytes) -> bytes:
+    """What is sealed for a device's message: its topic, then its payload."""
+    name = topic.encode("utf-8", "replace")[:_TOPIC_MOST]
+    return _TOPIC_MARK + len(name).to_bytes(2, "big") + name + payload
+
+
+def _parted(opened: bytes) -> tuple[str | None, bytes]:
+    """The topic, None where none was sealed (an event that the platform refused), and the payload."""
+    if not opened.startswith(_TOPIC_MARK):
+        return None, opened
+    start = len(_TOPIC_MARK) + 2
+    end = start + int.from_bytes(opened[start - 2 : start], "big")
+    return opened[start:end].decode("utf-8", "replace"), opened[end:]
 
 
 def mark_replayed(connection: sqlite3.Connection, entry: int) -> bool:

@@ -28,6 +28,7 @@ from gateway.intake.inlet import Poison
 from gateway.journal import cursor, identity
 from gateway.journal.disk import NO_ROOM, Ballast, ballast_path, suspect, take_lock
 from gateway.journal.packing import LEARNED_LIMIT, Packer, learn, plain, row_crc, unpack
+from gateway.journal.quarantine import with_topic
 from gateway.journal.rows import dictionaries_of
 from gateway.journal.schema import BACKUP_MARK, StreamEpoch, connect_writer, fill_share, head_of
 
@@ -314,8 +315,8 @@ class JournalWriter:
             connection.execute(
                 "INSERT INTO quarantine (at_ms, source, driver, topic, reason, payload) VALUES (?, ?, ?, ?, ?, ?)",
                 (
-                    batch.recorded_ms, bad.source, bad.driver, _storable(bad.topic),
-                    _storable(bad.reason[:_REASON_LIMIT]), self._seal(bad.payload),
+                    batch.recorded_ms, bad.source, bad.driver, _storable(bad.filter),
+                    _storable(bad.reason[:_REASON_LIMIT]), self._seal(with_topic(bad.topic, bad.payload)),
                 ),
             )  # fmt: skip
         if poison:

@@ -28,6 +28,7 @@ from gateway.journal.identity import load
 from gateway.journal.reader import JournalReader
 from gateway.journal.writer import JournalWriter
 from gateway.runtime.systemd import Notifier
+from gateway.shopper.consent import Consents
 from gateway.shopper.day_keys import DayKeys
 
 NIGHT_S = datetime(2026, 11, 22, 19, 5, tzinfo=UTC).timestamp()  # 03:05 in Shanghai
@@ -45,6 +46,7 @@ class House:
         self.writer = JournalWriter(self.journal_path, "gw01", self.clock, max_bytes=max_bytes, ballast_bytes=0)
         self.commits = CommitLoop(self.writer, self.inlet, window_s=0.001)
         self.day_keys = DayKeys(folder / "keys")
+        self.consents = Consents(self.journal_path, self.commits, folder / "keys" / "consent.key")
         self.chores = Chores(self)
         self.house = Housekeeping(self, self.chores)
         self._stop = threading.Event()
