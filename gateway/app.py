@@ -208,6 +208,11 @@ class Gateway:
         """Name of the worker that serves a device; "" when there is no such device."""
         return next((name for name, group in _sources(self.plans).items() if device in {it.name for it in group}), "")
 
+    def person_counts(self) -> dict[str, int]:
+        """What became of readings that named a person, and of consents, since the start."""
+        dropped = self.normaliser.counters.subjects_dropped + self.sightings.subjects_dropped
+        return {"subjects_dropped": dropped, **self.subjects.counts()}
+
     def delivery_states(self) -> list[SyncState]:
         """How delivery of each stream is now; [] without a platform, and before its workers have begun."""
         return [] if self._link is None else self._link.states()

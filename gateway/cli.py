@@ -17,6 +17,8 @@ app = typer.Typer(
 )  # fmt: skip
 journal_app = typer.Typer(no_args_is_help=True, help="Check, salvage, measure or back up the journal.")
 quarantine_app = typer.Typer(no_args_is_help=True, help="Messages that could not become events.")
+privacy_app = typer.Typer(no_args_is_help=True, help="What is done with data about persons, and under which keys.")
+app.add_typer(privacy_app, name="privacy")
 app.add_typer(journal_app, name="journal")
 app.add_typer(quarantine_app, name="quarantine")
 coupon_app = typer.Typer(no_args_is_help=True, help="Coupons for tests and pilots: issue, show, issuers' keys.")
@@ -101,6 +103,22 @@ def count(context: typer.Context) -> int:
     from vision.count import main
 
     return main(context.args)
+
+
+@privacy_app.command("report")
+def privacy_report(config: Config = None, json: Json = False) -> int:
+    """Print what this configuration does with data about persons: what is kept, for how long, who gets it."""
+    from gateway.commands import privacy
+
+    return privacy.report(config, as_json=json)
+
+
+@privacy_app.command("keys")
+def privacy_keys(config: Config = None, json: Json = False) -> int:
+    """Print the public keys that identifiers are sealed to, this gateway's own, and which day keys there are."""
+    from gateway.commands import privacy
+
+    return privacy.keys(config, as_json=json)
 
 
 @journal_app.command("verify")

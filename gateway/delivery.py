@@ -32,6 +32,8 @@ from gateway.journal.reader import JournalReader
 from gateway.platform_commands import handlers
 from gateway.runtime.worker import Factory, Worker
 from gateway.shopper.coupons import CouponDesk
+from gateway.shopper.key_ring import KeyRing
+from gateway.shopper.subjects import ShopperSubjects
 from sync.alarms import EventAlarms, committing, offering
 from sync.assembly import PATIENCE_S, Link, platform_options
 from sync.enrolment import Identity
@@ -58,6 +60,8 @@ class Gateway(Protocol):
     journal_path: Path
     seal: PayloadSeal
     coupons: CouponDesk | None
+    subjects: ShopperSubjects
+    key_ring: KeyRing
     file: Path | None
 
     def check(self, settings: Settings) -> None:
@@ -135,8 +139,10 @@ def _beat(gateway: Gateway) -> bytes:
     with JournalReader(gateway.journal_path) as reader:
         streams = {state.stream: state for state in reader.states()}
     now = gateway.clock.now()
+    key_id, public = gateway.key_ring.own_public()  # the platform seals persons in commands to it
     return msgspec.json.encode(
         {"version": version("storefront-gateway"), "clock": now.quality, "sent_at": rfc3339_s(now.wall_s),
+         "seal_key": {"id": key_id, "public_key": public},
          "streams": streams}
     )  # fmt: skip
 

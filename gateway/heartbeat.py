@@ -61,6 +61,10 @@ class Gateway(Protocol):
     commits: CommitLoop
     started: Instant
 
+    def person_counts(self) -> dict[str, int]:
+        """What became of readings that named a person, and of consents."""
+        ...
+
     @property
     def journal_path(self) -> os.PathLike[str]:
         """The journal's file."""
@@ -159,7 +163,7 @@ class Heartbeat:
             devices={report.name: report.condition for report in gateway.board.reports(now)},
             counters={
                 "commits": counters.commits, "duplicates": counters.duplicates, "poison": counters.poison,
-                "full": counters.full,
+                "full": counters.full, **gateway.person_counts(),
             },
         )  # fmt: skip
         return self._draft(data, now, None)

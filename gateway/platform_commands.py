@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from gateway import coupon_commands
 from gateway.config_set import ConfigSet
+from gateway.shopper.platform_consents import ConsentDesk
 from gateway.subject_erase import SubjectErase
+from sync.alarms import committing
 
 if TYPE_CHECKING:
     from gateway.delivery import Gateway
@@ -20,8 +22,12 @@ if TYPE_CHECKING:
 
 def handlers(gateway: Gateway) -> dict[str, Handler]:
     """The handler of every kind of command, as docs/sync.md names them."""
+    emit = committing(gateway.inlet)
+    persons = ConsentDesk(gateway.subjects, gateway.key_ring, gateway.origin, gateway.clock, emit)
     return {
         **coupon_commands.handlers(gateway),
         "config.set": ConfigSet(gateway),
+        "consent.update": persons.update,
+        "keys.rotate": persons.rotate,
         "subject.erase": SubjectErase(gateway.journal_path, gateway.commits, gateway.clock),
     }

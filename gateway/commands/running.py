@@ -15,6 +15,7 @@ from gateway.app import Gateway
 from gateway.clock import SystemClock
 from gateway.commands.common import begin_logging, print_json, settings_of
 from gateway.errors import ConfigError, StorefrontError
+from gateway.runtime.memory import keep_memory_private
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,8 @@ def run(config: Path | None) -> int:
     """Run the gateway until it is told to stop."""
     settings = settings_of(config)
     begin_logging(settings.log.level)
+    if not keep_memory_private():
+        log.warning("memory=dumpable hint='a core dump of this process could hold what devices said of persons'")
     if settings.page.enabled:
         _offer_setup(settings)
     Gateway(settings, config).run(threading.Event(), None if config is None else threading.Event())

@@ -1,8 +1,8 @@
 """What the platform may say about persons: `consent.update` and `keys.rotate`.
 
 A command lies in the platform's outbox, in logs on the way and in backups there, so the identifier in it is sealed to
-this gateway's own key, whose public half goes out with the heartbeat; one in clear is refused. Both may be repeated: the
-same consent twice is one, and so is the same key. Knows no wire and no journal beyond the book of consents.
+this gateway's own key, whose public half goes out with the heartbeat; one in clear is refused. Both may be repeated:
+the same consent twice is one, and so is the same key. Knows no wire and no journal beyond the book of consents.
 
 *Source*: docs/sync.md, "Commands".
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from hashlib import blake2b
 from typing import Any, Literal, Protocol, TypeVar
 
 import msgspec
@@ -141,6 +142,4 @@ def _moment(text: str) -> float:
 
 
 def _fact(text: str) -> bytes:
-    from hashlib import blake2b
-
     return blake2b(text.encode(), digest_size=8).digest()

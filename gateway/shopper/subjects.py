@@ -87,6 +87,14 @@ class ShopperSubjects:
             self.counters.no_consent += 1
         return None
 
+    def counts(self) -> dict[str, int]:
+        """What became of readings with persons and of consents, since the start, by name."""
+        consents = self._consents.counters
+        return {
+            **{f"subjects_{name}": count for name, count in msgspec.structs.asdict(self.counters).items()},
+            **{f"consents_{name}": count for name, count in msgspec.structs.asdict(consents).items()},
+        }
+
     def allows(self, identifier: Identifier, purpose: Purpose, at: Instant) -> str | None:
         """The record id of the consent that covers a purpose now; None without one.
 

@@ -109,6 +109,15 @@ def _intake(snapshot: Snapshot) -> Iterable[Metric]:
         counter = CounterMetricFamily(f"storefront_journal_{name}", meaning)
         counter.add_metric([], value)
         yield counter
+    for area, meaning in (
+        ("subjects", "Readings that named a person, by what became of them; dropped: all that name nobody now."),
+        ("consents", "Consents by what became of them."),
+    ):
+        counter = CounterMetricFamily(f"storefront_{area}", meaning, labels=["outcome"])
+        for name, count in intake.persons.items():
+            if name.startswith(f"{area}_"):
+                counter.add_metric([name.removeprefix(f"{area}_")], count)
+        yield counter
     if intake.worst_commit_ms is not None:
         yield _gauge(
             "storefront_journal_worst_commit_seconds", "Longest commit since the start.", intake.worst_commit_ms / 1000

@@ -155,6 +155,10 @@ class Gateway(Protocol):
         """Who knows how the workers are."""
         ...
 
+    def person_counts(self) -> dict[str, int]:
+        """What became of readings that named a person, and of consents."""
+        ...
+
     def worker_of(self, device: str) -> str:
         """Name of the worker that serves a device."""
         ...
@@ -214,6 +218,7 @@ class Observer:
             lanes=gateway.inlet.counters(),
             waiting_in_inlet=gateway.inlet.size,
             commits=gateway.commits.counters,
+            persons=gateway.person_counts(),
             admitted=gateway.commits.admitted,
             streams=states,
             sending=tuple(

@@ -137,6 +137,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     lanes: dict[str, LaneCounters] = {}
     waiting_in_inlet: int = 0
     commits: CommitCounters = msgspec.field(default_factory=CommitCounters)
+    persons: dict[str, int] = {}
     admitted: tuple[Stream, ...] = ()
     streams: tuple[StreamState, ...] | None = None
     sending: tuple[Sending, ...] = ()
@@ -235,6 +236,7 @@ class Intake(msgspec.Struct, frozen=True, kw_only=True):
     full: int
     worst_commit_ms: float | None
     lanes: dict[str, LaneCounters]
+    persons: dict[str, int] = {}  # readings that named somebody, and consents, by what became of them
 
 
 class Worker(msgspec.Struct, frozen=True, kw_only=True):
@@ -451,4 +453,5 @@ def _intake(facts: Facts) -> Intake:
         full=commits.full,
         worst_commit_ms=commits.worst_commit_s * 1000 if commits.commits else None,
         lanes=lanes,
+        persons=facts.persons,
     )

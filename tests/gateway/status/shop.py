@@ -93,6 +93,9 @@ class FakeGateway:
         self.board.register("till1", "pos_json", "front", 300.0)
         self.sockets: list[PluggedDevice] = []
 
+    def person_counts(self) -> dict[str, int]:
+        return {"subjects_dropped": 3, "consents_granted": 1}
+
     def worker_of(self, device: str) -> str:
         return "mqtt-sales"
 
