@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,7 +44,7 @@ from gateway.kpi_hours import KpiHours
 from gateway.projections.kpi_sources import sources_of
 from gateway.projections.projector import Projector, read_models
 from gateway.projections.store_time import StoreTime
-from gateway.replay_requests import Replays
+from gateway.replay_requests import Outcome, Replays, Spool
 from gateway.runtime.signals import Signals
 from gateway.runtime.supervisor import Supervisor
 from gateway.runtime.systemd import Notifier, Watchdog, watchdog_s
@@ -216,6 +217,21 @@ class Gateway:
     def delivery_states(self) -> list[SyncState]:
         """How delivery of each stream is now; [] without a platform, and before its workers have begun."""
         return [] if self._link is None else self._link.states()
+
+    def replay(self, entry: int) -> Callable[[], Outcome | None]:
+        """Have a quarantined entry tried again; what is returned gives the outcome once there is one.
+
+        Raises:
+            Unavailable: the request cannot be laid down.
+        """
+        spool = Spool(self.settings)
+        request = spool.put([entry])
+
+        def outcome() -> Outcome | None:
+            answer = spool.answered(request)
+            return answer[0] if answer else None
+
+        return outcome
 
     def plugged(self) -> list[PluggedDevice]:
         """What is in the USB sockets and not set up, as far as it may concern a shop."""

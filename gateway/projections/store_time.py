@@ -41,6 +41,11 @@ class StoreTime:
         """The local day."""
         return self.bucket(at_ms)[0]
 
+    def hour(self, at_ms: int) -> tuple[int, int]:
+        """The beginning of the local hour, in milliseconds since 1970, and its number on the clock, 0 to 23."""
+        begins_ms = self.bucket(at_ms)[1]
+        return begins_ms, datetime.fromtimestamp(begins_ms / 1000, UTC).astimezone(self.zone).hour
+
     def days_before(self, at_ms: int, days: int) -> str:
         """The local day so many days earlier; the first there is when the calendar ends."""
         today = date.fromisoformat(self.day(at_ms))

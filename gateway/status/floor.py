@@ -32,10 +32,11 @@ class Heat(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a zone now. `people` None: nobody counts there, or the counter is dark."""
+    """What is known of a zone: its share of all person-time today, and who waits there now; None where not known."""
 
     zone: str
-    people: int | None = None
+    share: float | None = None
+    waiting: int | None = None
     devices: int = 0
     ailing: int = 0  # of them need a hand
 
@@ -49,7 +50,9 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
     y: int
     width: int
     height: int
-    people: int | None = None
+    share: float | None = None
+    waiting: int | None = None
+    level: int = 0  # of a zone's warmth; 0: not known, or nobody was there
     ailing: int = 0
     dark: bool = False  # a camera's view that nobody has seen
     cells: tuple[tuple[int, str], ...] = ()  # level 1 to 5 and the path that fills it
@@ -77,7 +80,10 @@ def floor(settings: FloorSettings, places: Sequence[Place], heats: Sequence[Heat
         return None
     # Views lie below zones, so that a zone's name can be read.
     boxes.sort(key=lambda box: box.kind == "zone")
-    return Floor(max(40, min(height, 4 * WIDTH)), tuple(boxes), any(box.cells for box in boxes))
+    most = max((place.share or 0.0 for place in places), default=0.0)
+    boxes = [msgspec.structs.replace(box, level=_level(box.share or 0.0, most)) for box in boxes]
+    heated = any(box.cells or box.level for box in boxes)
+    return Floor(max(40, min(height, 4 * WIDTH)), tuple(boxes), heated)
 
 
 def _area(area: AreaSettings, scale: float, places: Mapping[str, Place], heats: Mapping[str, Heat]) -> Box:
@@ -105,8 +111,9 @@ def _laid_out(places: Sequence[Place], heats: Sequence[Heat]) -> tuple[list[Box]
 
 def _zone(place: Place, x: int, y: int, width: int, height: int) -> Box:
     return Box(
-        name=place.zone, kind="zone", x=x, y=y, width=width, height=height, people=place.people, ailing=place.ailing
-    )
+        name=place.zone, kind="zone", x=x, y=y, width=width, height=height, share=place.share, waiting=place.waiting,
+        ailing=place.ailing,
+    )  # fmt: skip
 
 
 def _view(name: str, x: int, y: int, width: int, height: int, heat: Heat | None, turned: int) -> Box:
@@ -126,11 +133,15 @@ def _cells(heat: Heat, x: int, y: int, width: int, height: int, turned: int) -> 
     for index, value in enumerate(heat.person_s[: heat.rows * heat.cols]):
         if value <= 0:
             continue
-        level = min(LEVELS, 1 + int((value / warmest) ** 0.5 * LEVELS))
+        level = _level(value, warmest)
         row, col = _turned(*divmod(index, heat.cols), heat.rows, heat.cols, turned)
         path = f"M{x + col * wide:.5g} {y + row * high:.5g}h{wide:.4g}v{high:.4g}h{-wide:.4g}z"
         paths.setdefault(level, []).append(path)
     return tuple((level, "".join(paths[level])) for level in sorted(paths))
+
+
+def _level(value: float, warmest: float) -> int:
+    return 0 if value <= 0 or warmest <= 0 else min(LEVELS, 1 + int((value / warmest) ** 0.5 * LEVELS))
 
 
 def _turned(row: int, col: int, rows: int, cols: int, turned: int) -> tuple[int, int]:
@@ -144,16 +155,17 @@ def _turned(row: int, col: int, rows: int, cols: int, turned: int) -> tuple[int,
 
 
 def places_of(
-    zones: Iterable[str], devices: Iterable[tuple[str, bool]], people: Mapping[str, int | None]
+    zones: Iterable[str], devices: Iterable[tuple[str, bool]], shares: Mapping[str, float], waiting: Mapping[str, int]
 ) -> tuple[Place, ...]:
     """The zones there are, each with its devices, in the order in which they are first named.
 
     Args:
         zones: every zone that a device names.
         devices: the zone of each device, and whether it needs a hand.
-        people: who is in a zone now, where that is counted.
+        shares: of all person-time today, by zone, where that is counted.
+        waiting: who waits now, by the queue's zone.
     """
-    names = dict.fromkeys([*zones, *people])
+    names = dict.fromkeys([*zones, *shares, *waiting])
     counted = dict.fromkeys(names, 0)
     ailing = dict.fromkeys(names, 0)
     for zone, needs_a_hand in devices:
@@ -161,5 +173,9 @@ def places_of(
             counted[zone] += 1
             ailing[zone] += needs_a_hand
     return tuple(
-        Place(zone=zone, people=people.get(zone), devices=counted[zone], ailing=ailing[zone]) for zone in names if zone
-    )
+        Place(
+            zone=zone, share=shares.get(zone), waiting=waiting.get(zone), devices=counted[zone], ailing=ailing[zone]
+        )
+        for zone in names
+        if zone
+    )  # fmt: skip

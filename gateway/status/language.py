@@ -99,6 +99,10 @@ class Language:
             return time
         return f"{format_date(at, 'medium', locale=self._locale)} {time}"
 
+    def stamp(self, at_ms: int) -> str:
+        """A day and a time."""
+        return f"{format_date(self._at(at_ms), 'medium', locale=self._locale)} {self.time(at_ms, seconds=True)}"
+
     def hour(self, at_ms: int) -> str:
         """The hour of the day, two digits."""
         return f"{self._at(at_ms).hour:02d}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, Protocol
@@ -18,17 +18,22 @@ import psutil
 from config.settings import DeviceSettings, Settings
 from gateway.access.audit import Audit, newest
 from gateway.clock import Clock, Instant
+from gateway.errors import JournalError, Rejected
 from gateway.event import STREAMS, Origin, Stream
 from gateway.event_types import AuditRecorded
 from gateway.intake.health import DeviceBoard, DeviceReport
 from gateway.intake.inlet import Inlet
 from gateway.journal.commit_loop import CommitLoop
-from gateway.journal.reader import JournalReader, StoredEvent, StreamState
+from gateway.journal.quarantine import PayloadSeal, Quarantined, entries, get
+from gateway.journal.reader import UPLINK, JournalReader, StoredEvent, StreamState
 from gateway.journal.writer import REFUSE_ABOVE
 from gateway.projections import coupons, devices, feedback, footfall, sales
+from gateway.projections.kpi import Sources
+from gateway.projections.kpi_view import DayView, Outlook, read_day, read_outlook
 from gateway.projections.store_time import StoreTime
 from gateway.runtime.worker import WorkerState
 from gateway.status.event_words import line_of
+from gateway.status.quarantine import Replayed
 from gateway.status.snapshot import (
     Battery,
     EventLine,
@@ -38,6 +43,7 @@ from gateway.status.snapshot import (
     PluggedDevice,
     Rate,
     ReadModel,
+    Refusal,
     Sending,
     StorageFacts,
 )  # fmt: skip
@@ -48,6 +54,9 @@ _LOOKED_THROUGH = 24  # newest events of a stream, some of which nobody wants to
 _RATE_WINDOW_S = 600.0
 _RATE_EVERY_S = 5.0
 _SLOW_EVERY_S = 15.0
+_REFUSALS = 5
+_VIEW_EVERY_S = 3.0
+_OUTLOOK_EVERY_S = 1800.0  # of the days behind us; a day that ends makes a new one anyway
 _BATTERY_TOLD_S = 14 * 86_400.0  # a sensor that has not told for longer is not there any more
 _SPOKEN_WINDOW_S = 300.0
 _SPOKEN_EVERY_S = 15.0
@@ -139,6 +148,7 @@ class Gateway(Protocol):
     inlet: Inlet
     commits: CommitLoop
     audit: Audit
+    seal: PayloadSeal
 
     @property
     def journal_path(self) -> Path:
@@ -167,6 +177,10 @@ class Gateway(Protocol):
         """How delivery of each stream is; [] without a platform."""
         ...
 
+    def replay(self, entry: int) -> Callable[[], Replayed | None]:
+        """Have a quarantined entry tried again; what is returned gives the outcome once there is one."""
+        ...
+
     def plugged(self) -> Sequence[PluggedDevice]:
         """What is plugged in and not set up."""
         ...
@@ -186,9 +200,12 @@ class Observer:
         self._spoken: dict[str, deque[tuple[float, int]]] = {}
         self._slow_s: float | None = None
         self._quarantined: int | None = None
+        self._refusals: tuple[Refusal, ...] = ()
         self._last_events: dict[str, int] = {}
         self._batteries: dict[str, Battery] = {}
         self._counted_ever = False
+        self._view: tuple[DayView, float, int] | None = None
+        self._outlook: tuple[Outlook, float] | None = None
         self._shown: dict[Stream, tuple[int, list[EventLine]]] = {}
 
     def observe(self) -> Facts:
@@ -228,6 +245,7 @@ class Observer:
             storage=self._storage(states) if states else None,
             rate=self._rate(now, states) if states else None,
             quarantine_held=self._quarantined,
+            refusals=self._refusals,
             read_models=self._read_models(states) if states else None,
             day=self._day(now) if open_ else None,
             plan=gateway.settings.floor,
@@ -253,6 +271,27 @@ class Observer:
             JournalError: the journal cannot be read.
         """
         return newest(self._reader, limit) if self._readable() else []
+
+    def quarantine(self, before: int | None, limit: int) -> list[Quarantined]:
+        """Entries of the quarantine, newest first, those with an id below `before`."""
+        return entries(self._reader, before=before, limit=limit) if self._readable() else []
+
+    def quarantined(self, entry: int) -> tuple[Quarantined, bytes]:
+        """One entry and its message, opened.
+
+        Raises:
+            Rejected: there is no such entry, or no key opens it.
+        """
+        if not self._readable():
+            raise Rejected("show quarantined", str(entry), "the journal is not open yet")
+        try:
+            return get(self._reader, entry, self._gateway.seal)
+        except JournalError as error:  # a lost key is no lost journal
+            raise Rejected("show quarantined", str(entry), error.reason, error.hint) from error
+
+    def ask_replay(self, entry: int) -> Callable[[], Replayed | None]:
+        """Have an entry tried again; what is returned gives the outcome once there is one."""
+        return self._gateway.replay(entry)
 
     def close(self) -> None:
         """Release the reader."""
@@ -323,6 +362,13 @@ class Observer:
         self._slow_s = now.mono_s
         query = self._reader.query
         self._quarantined = int(query("SELECT count(*) AS held FROM quarantine WHERE state = 'held'")[0]["held"])
+        self._refusals = tuple(
+            Refusal(row["at_ms"], row["topic"], row["reason"])
+            for row in query(
+                "SELECT at_ms, topic, reason FROM quarantine WHERE source = ? ORDER BY id DESC LIMIT ?",
+                (UPLINK, _REFUSALS),
+            )
+        )
         self._last_events = {it.source: it.last_ms for it in devices.last_events(query)}
         told_ms = int((now.wall_s - _BATTERY_TOLD_S) * 1000)
         self._batteries = {
@@ -375,6 +421,13 @@ class Observer:
         tills = {plan.name for plan in self._gateway.plans if _sells(plan)}
         live = {it.name for it in self._gateway.board.reports(now) if it.condition in ("live", "stale")}
         lines = tuple(footfall.lines_of(query, day))
+        counter = self._counted_ever or any(camera.enabled for camera in settings.cameras)
+        if self._view is None or self._view[0].day != day or now.mono_s - self._view[1] >= _VIEW_EVERY_S:
+            sources = Sources(counter, tuple(sorted(tills)), settings.gateway.currency)
+            balance = sum(line.people_in - line.people_out for line in lines)
+            self._view = read_day(query, day, sources, self._time, now_ms, 0), now.mono_s, balance
+        if self._outlook is None or self._outlook[0].day != day or now.mono_s - self._outlook[1] >= _OUTLOOK_EVERY_S:
+            self._outlook = read_outlook(query, day, self._time, 0), now.mono_s
         return DayFacts(
             day=day,
             now_ms=now_ms,
@@ -384,7 +437,11 @@ class Observer:
             sales_hours=tuple(sales.hours_of(query, day)),
             coupons=coupons.day_of(query, day),
             feedback=tuple(feedback.day_of(query, day)),
-            counter_set_up=self._counted_ever or any(camera.enabled for camera in settings.cameras),
+            view=self._view[0],
+            view_balance=self._view[2],
+            outlook=self._outlook[0],
+            hour_now=self._time.hour(now_ms),
+            counter_set_up=counter,
             tills=len(tills),
             tills_live=len(tills & live),
         )

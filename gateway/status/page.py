@@ -21,9 +21,9 @@ from gateway.status.chart import BAR_HEIGHT, WALL_WIDTH, WIDTH, chart
 from gateway.status.floor import Floor, floor
 from gateway.status.language import LANGUAGES, NAMES, Language
 from gateway.status.session import Visitor
-from gateway.status.snapshot import PluggedDevice, Snapshot
+from gateway.status.snapshot import Device, PluggedDevice, Snapshot
 from gateway.status.tiles import tiles
-from gateway.status.verdict import trouble_of, troubles
+from gateway.status.verdict import Trouble, trouble_of, troubles
 
 HERE = Path(__file__).parent
 
@@ -50,8 +50,9 @@ PAGES: dict[str, PagePlan] = {
         path="/", parts=("verdict", "trouble", "figures", "hours", "floor", "devices", "events", "delivery")
     ),
     "devices": PagePlan(path="/devices", parts=("verdict", "trouble", "plugged", "device_table")),
-    "sync": PagePlan(path="/sync", parts=("verdict", "trouble", "delivery", "streams", "workers")),
+    "sync": PagePlan(path="/sync", parts=("verdict", "trouble", "sending", "streams", "workers")),
     "wall": PagePlan(path="/wall", parts=("wall",), frame="wall_frame.html"),
+    "quarantine": PagePlan(path="/quarantine", role="manager"),
     "accounts": PagePlan(path="/accounts", role="manager"),
     "audit": PagePlan(path="/audit", role="manager"),
 }
@@ -73,7 +74,7 @@ class Page:
             undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         )  # fmt: skip
         self._environment.globals.update(
-            words=words, names=NAMES, assets=asset_version(), advice_for=trouble_of, stanza=stanza,
+            words=words, names=NAMES, assets=asset_version(), by_need=by_need, stanza=stanza,
             chart_size=(WIDTH, WALL_WIDTH, BAR_HEIGHT),
         )  # fmt: skip
         self._drawn: tuple[object, Floor | None] = (None, None)
@@ -133,6 +134,12 @@ def parts_of(name: str, role: Role) -> tuple[str, ...]:
 def menu(role: Role) -> dict[str, PagePlan]:
     """The navigation of those in a role."""
     return {name: plan for name, plan in PAGES.items() if plan.menu and at_least(role, plan.role)}
+
+
+def by_need(snapshot: Snapshot) -> list[tuple[Device, Trouble | None]]:
+    """The devices with what is wrong with each, those that need a hand first, else in the configuration's order."""
+    rows = [(device, trouble_of(device, snapshot)) for device in snapshot.devices]
+    return sorted(rows, key=lambda row: row[1] is None)
 
 
 def stanza(plugged: PluggedDevice) -> str:

@@ -3,6 +3,7 @@
 `/` `/devices` `/sync` `/wall`  pages, complete without JavaScript; `/live?page=…`: their parts as they change (SSE)
 `/api/status`           the `Snapshot` as JSON                  `/api/status/schema`  its JSON Schema
 `/api/events?stream=&limit=`  newest events, for staff          `/healthz`, `/metrics`  for machines
+`/quarantine`           for managers, see `quarantine`
 `/setup` `/sign-in` `/account` `/accounts` `/audit`  see `sign_in`
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -25,8 +26,11 @@ from gateway.access.accounts import Role
 from gateway.errors import StorefrontError
 from gateway.event import STREAMS, Stream
 from gateway.event_types import AuditRecorded
+from gateway.journal.quarantine import Quarantined
 from gateway.status.language import LANGUAGES, choose
 from gateway.status.page import HERE, PAGES
+from gateway.status.quarantine import Replayed
+from gateway.status.quarantine import routes as quarantine_routes
 from gateway.status.session import Busy as Busy
 from gateway.status.session import Visitor, WriteRoute, door_of, require, visitor_of
 from gateway.status.sign_in import routes as access_routes
@@ -78,6 +82,18 @@ class Desk(Protocol):
         """The newest records of the audit trail, newest first."""
         ...
 
+    async def quarantine(self, before: int | None, limit: int) -> Sequence[Quarantined]:
+        """Entries of the quarantine, newest first."""
+        ...
+
+    async def quarantined(self, entry: int) -> tuple[Quarantined, bytes]:
+        """One of them, opened."""
+        ...
+
+    async def replay(self, entry: int, wait_s: float) -> Replayed | None:
+        """Have it tried again."""
+        ...
+
     async def events(self, stream: Stream, limit: int) -> list[bytes]:
         """The newest events' bytes, newest first."""
         ...
@@ -99,6 +115,7 @@ def application(desk: Desk, default_language: str) -> Starlette:
             Route("/healthz", _healthz(desk)),
             Route("/metrics", _metrics(desk)),
             *access_routes(desk, lambda request: _language(request, default_language)),
+            *quarantine_routes(desk, lambda request: _language(request, default_language)),
             Mount("/static", StaticFiles(directory=HERE / "static", follow_symlink=False)),
         ],
         exception_handlers={StorefrontError: _sorry},

@@ -13,7 +13,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -24,9 +24,11 @@ from gateway.access.accounts import Accounts, Role
 from gateway.errors import Unavailable
 from gateway.event import Stream
 from gateway.event_types import AuditRecorded
+from gateway.journal.quarantine import Quarantined
 from gateway.status.guard import Guard
 from gateway.status.observer import LOOPBACK, Gateway, Observer
 from gateway.status.page import Page
+from gateway.status.quarantine import Replayed
 from gateway.status.routes import Busy, application, body_limit
 from gateway.status.session import Door, Doorway, Visitor
 from gateway.status.snapshot import Snapshot, snapshot
@@ -43,6 +45,7 @@ _ANSWER_S = 10.0
 _WAIT_S = 0.25
 _CLOSE_S = 1.0
 _NOTES_EVERY_S = 5.0
+_LOOK_S = 0.2
 
 
 class StatusServer:
@@ -187,6 +190,24 @@ class _Desk:
         self._asked.pop(key, None)
         if not done.cancelled():
             done.exception()  # seen, also when nobody waits for it any more
+
+    async def quarantine(self, before: int | None, limit: int) -> Sequence[Quarantined]:
+        """Entries of the quarantine."""
+        return await self._ask(lambda: self._observer.quarantine(before, limit))
+
+    async def quarantined(self, entry: int) -> tuple[Quarantined, bytes]:
+        """One of them, opened."""
+        return await self._ask(lambda: self._observer.quarantined(entry))
+
+    async def replay(self, entry: int, wait_s: float) -> Replayed | None:
+        """Lay the request down and look for its answer from time to time; nobody else waits for that."""
+        request = await self._ask(lambda: self._observer.ask_replay(entry))
+        until_s = time.monotonic() + wait_s
+        while time.monotonic() < until_s and not self._stopped.is_set():
+            if (outcome := await self._ask(request)) is not None:
+                return outcome
+            await asyncio.sleep(_LOOK_S)
+        return None
 
     async def events(self, stream: Stream, limit: int) -> list[bytes]:
         """The newest events."""

@@ -121,6 +121,14 @@ class Sending(msgspec.Struct, frozen=True, kw_only=True):
     next_try_s: float = 0.0
 
 
+class Refusal(msgspec.Struct, frozen=True):
+    """An event that the platform refused: its id and the verdict."""
+
+    at_ms: int
+    event: str
+    verdict: str
+
+
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What was observed of the parts, all at about the same moment. None: the journal cannot be read yet."""
 
@@ -144,11 +152,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     storage: StorageFacts | None = None
     rate: Rate | None = None
     quarantine_held: int | None = None
+    refusals: tuple[Refusal, ...] = ()
     read_models: tuple[ReadModel, ...] | None = None
     day: DayFacts | None = None
     plan: FloorSettings = FloorSettings()
-    zone_people: dict[str, int | None] = {}
-    heats: tuple[Heat, ...] = ()
     events: tuple[EventLine, ...] = ()
     rss_bytes: int | None = None
 
@@ -219,6 +226,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     total: StreamLine | None
     buffer: Buffer
     quarantine_held: int | None  # messages set aside, of any reason
+    refusals: tuple[Refusal, ...] = ()  # the platform's last, newest first
     sending: tuple[Sending, ...] = ()
 
 
@@ -299,7 +307,7 @@ def snapshot(facts: Facts) -> Snapshot:
         today=None if facts.day is None else today(facts.day),
         plan=facts.plan,
         places=_places(facts, devices),
-        heats=facts.heats,
+        heats=_heats(facts),
         devices=devices,
         plugged=facts.plugged,
         delivery=_delivery(facts),
@@ -369,7 +377,20 @@ def _places(facts: Facts, devices: Sequence[Device]) -> tuple[Place, ...]:
     placed = [
         (zone, planned.name in ailing) for planned in facts.planned for zone in {planned.zone, *planned.zones} if zone
     ]
-    return places_of(zones, placed, facts.zone_people)
+    view = None if facts.day is None else facts.day.view
+    shares = {zone.zone: zone.share for zone in view.kpis.zones} if view is not None else {}
+    waiting = {it.zone: round(it.length_mean) for it in view.queues_now} if view is not None else {}
+    return places_of(zones, placed, shares, waiting)
+
+
+def _heats(facts: Facts) -> tuple[Heat, ...]:
+    """Where people stood today, of every camera that told, and of those that have not."""
+    view = None if facts.day is None else facts.day.view
+    told = {it.camera: it for it in view.maps} if view is not None else {}
+    return tuple(
+        Heat(camera=it.camera, rows=it.rows, cols=it.cols, person_s=it.person_s, covered_s=it.interval_s)
+        for it in told.values()
+    )
 
 
 def _delivery(facts: Facts) -> Delivery:
@@ -392,7 +413,7 @@ def _delivery(facts: Facts) -> Delivery:
         )
     return Delivery(
         platform=facts.identity.platform, streams=lines, total=total, buffer=buffer(facts.storage, facts.rate),
-        quarantine_held=facts.quarantine_held, sending=facts.sending,
+        quarantine_held=facts.quarantine_held, refusals=facts.refusals, sending=facts.sending,
     )  # fmt: skip
 
 

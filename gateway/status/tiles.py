@@ -48,7 +48,7 @@ def tiles(today: Today, t: Language, now_ms: int) -> list[Tile]:
         said.tile("basket", today.basket, "sales", lambda value: t.money(value, today.currency), said.items),
         said.queue(),
         said.tile("redeemed", today.redeemed, "coupons", t.number, said.refused),
-        said.nps(),
+        said.smiles() if today.nps.value is None and today.smiles.value is not None else said.nps(),
     ]
 
 
@@ -57,7 +57,7 @@ class _Said:
 
     def __init__(self, today: Today, t: Language, now_ms: int) -> None:
         self._today, self._t = today, t
-        self._weekday = t.weekday(now_ms)
+        self._weekday, self._hour = t.weekday(now_ms), t.hour(now_ms)
         known = today.people_in.value is not None
         self.conversion_about: About = "sales" if today.sales.value is None and known else "people"
 
@@ -68,11 +68,12 @@ class _Said:
         name = self._t.text(words.FIGURES[key])
         if figure.value is None:
             return Tile(key=key, name=name, shown="", note=self._why(figure, about))
-        verdict = words.VERDICTS.get(figure.verdict)
         comparison = ""
-        if verdict is not None and figure.usual is not None:
-            usual = figure.usual.quantize(Decimal(1)) if key in ("people_in", "sales", "redeemed") else figure.usual
-            comparison = self._t.say(verdict, {"weekday": self._weekday, "usual": write(usual)})
+        if figure.verdict and figure.usual is not None:
+            verdict = (words.VERDICTS if figure.weeks > 1 else words.WEEK_AGO)[figure.verdict]
+            comparison = self._t.say(
+                verdict, {"weekday": self._weekday, "usual": write(figure.usual), "hour": self._hour}
+            )
         return Tile(
             key=key, name=name, shown=write(figure.value), at_least=figure.at_least,
             note=self._why(figure, about) or extra(), verdict=comparison, mark=_mark(figure), spark=spark(figure.trend),
@@ -96,6 +97,12 @@ class _Said:
             return plain
         level = next((name for most, name in _NPS if figure.value <= most), "delighted")
         return msgspec.structs.replace(plain, verdict=self._t.text(words.MOODS[level]))
+
+    def smiles(self) -> Tile:
+        return self.tile(
+            "smiles", self._today.smiles, "answers", lambda value: self._t.percent(value, 0),
+            lambda: self._t.say(words.ANSWERS, {"answers": sum(day.answers for day in self._today.feedback)}),
+        )  # fmt: skip
 
     def out(self) -> str:
         return self._t.say(words.OUT, {"people": int(self._today.people_out.value or 0)})

@@ -6,15 +6,18 @@ bound. Pure; knows no table and no language.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Literal
 
 import msgspec
 
+from gateway.projections.baseline import WEEKS_LEAST
 from gateway.projections.coupons import CouponDay
 from gateway.projections.feedback import FeedbackDay
 from gateway.projections.footfall import FootfallHour, FootfallLine
+from gateway.projections.kpi import Name
+from gateway.projections.kpi_view import DayView, Outlook
 from gateway.projections.sales import SalesHour
 
 Reason = Literal[
@@ -27,24 +30,7 @@ _DARK_SHARE = 0.05  # of the time since the first count
 _NEAR, _FAR = Decimal("0.15"), Decimal("0.5")  # of the usual: what people call more, and much more
 _HOUR_MS = 3_600_000
 _HOURS_MOST = 25  # the longest day
-_SMILEYS = 4  # a question whose best answer is four is asked with smileys
-_FEW = 5  # so few more or less than usual are chance, and so few answers say nothing
-
-
-class Usual(msgspec.Struct, frozen=True, kw_only=True):
-    """What this weekday usually had by this time of day; null where too few weeks are known.
-
-    `people_hours` and `expected_hours`: people in by hour, of the usual day and of the forecast for this one.
-    """
-
-    people: Decimal | None = None
-    sales: Decimal | None = None
-    net: Decimal | None = None
-    conversion: Decimal | None = None
-    basket: Decimal | None = None
-    redeemed: Decimal | None = None
-    people_hours: dict[int, float] = {}
-    expected_hours: dict[int, float] = {}
+_FEW = 5  # so few more or less than usual are chance
 
 
 class Queue(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,8 +52,10 @@ class DayFacts(msgspec.Struct, frozen=True, kw_only=True):
     sales_hours: tuple[SalesHour, ...] = ()
     coupons: CouponDay | None = None
     feedback: tuple[FeedbackDay, ...] = ()
-    usual: Usual = Usual()
-    queues: tuple[Queue, ...] | None = ()  # None: a queue is watched, and its watcher is dark
+    view: DayView | None = None  # the same day in depth, seconds old
+    view_balance: int = 0  # in minus out of `lines` when it was made
+    outlook: Outlook | None = None
+    hour_now: tuple[int, int] | None = None  # when the present hour began, and its number on the store's clock
     counter_set_up: bool = False  # something counts people here, or did
     tills: int = 0
     tills_live: int = 0
@@ -76,7 +64,9 @@ class DayFacts(msgspec.Struct, frozen=True, kw_only=True):
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
     """A number; null with a reason when it is not known. `at_least`: its source was dark for `dark_s` of the day.
 
-    `usual`: what the same weekday had by this time, null without enough weeks. `trend`: by hour, null where dark.
+    `usual`: what to compare it with, null without that day: of people, the median of at least three same weekdays up
+    to now (`weeks`), else the same weekday a week ago up to the last full hour, as `by_then` is (`weeks` 1). `trend`:
+    by hour, null where dark.
     """
 
     value: Decimal | None
@@ -84,15 +74,18 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     at_least: bool = False
     dark_s: float | None = None
     usual: Decimal | None = None
+    by_then: Decimal | None = None
+    weeks: int = 0
     trend: tuple[float | None, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
         """How it is beside the usual; "" where that cannot be said."""
-        if self.value is None or self.usual is None or self.usual <= 0 or self.at_least:
+        value = self.value if self.by_then is None else self.by_then
+        if self.value is None or value is None or self.usual is None or self.usual <= 0 or self.at_least:
             return ""
-        gap = self.value - self.usual
-        if abs(gap) <= _NEAR * self.usual or (self.usual >= 1 and abs(gap) < _FEW and self.value == int(self.value)):
+        gap = value - self.usual
+        if abs(gap) <= _NEAR * self.usual or (self.usual >= 1 and abs(gap) < _FEW and value == int(value)):
             return "usual"
         far = abs(gap) > _FAR * self.usual
         return ("far_above" if far else "above") if gap > 0 else ("far_below" if far else "below")
@@ -130,6 +123,7 @@ class Today(msgspec.Struct, frozen=True, kw_only=True):
     redeemed: Figure
     refused: int
     nps: Figure  # -100 to 100
+    smiles: Figure  # share of the two best of four
     feedback: tuple[FeedbackDay, ...]
     other_currencies: dict[str, Decimal]
     hours: tuple[Hour, ...]
@@ -149,72 +143,99 @@ def today(facts: DayFacts) -> Today:
     for hour in facts.sales_hours:
         if hour not in own:
             others[hour.currency] = others.get(hour.currency, Decimal(0)) + hour.net
-    usual, trends = facts.usual, _trends(facts)
+    trends = _trends(facts)
     turnover = msgspec.structs.replace(sales, value=None if sales.value is None else net)
     conversion, basket = _conversion(people_in, sales), _each(sales, sold, own_count, 2)
+    queue, longest = _queue(facts)
     return Today(
         day=facts.day,
         currency=facts.currency,
-        people_in=_beside(people_in, usual.people, trends["people"]),
+        people_in=_people_beside(facts, people_in, trends["people"]),
         people_out=people_out,
-        people_now=_people_now(people_in, people_out, trends["inside"]),
-        sales=_beside(sales, usual.sales, trends["sales"]),
+        people_now=_people_now(facts, people_in, people_out, trends["inside"]),
+        sales=_beside(facts, sales, "transactions", trends["sales"]),
         returns=sum(hour.returns for hour in facts.sales_hours),
-        net=_beside(turnover, usual.net, trends["net"]),
-        conversion=_beside(conversion, usual.conversion, trends["conversion"]),
-        basket=_beside(basket, usual.basket, trends["basket"]),
+        net=_beside(facts, turnover, "net_sales", trends["net"]),
+        conversion=_beside(facts, conversion, "conversion", trends["conversion"]),
+        basket=_beside(facts, basket, "basket_value", trends["basket"]),
         items=_each(sales, pieces, count, 1),
-        queue=_queue(facts.queues),
-        longest_queue=max(facts.queues or (), key=lambda it: it.length, default=None),
-        redeemed=_redeemed(facts.coupons, usual.redeemed),
+        queue=queue,
+        longest_queue=longest,
+        redeemed=_redeemed(facts.coupons),
         refused=0 if facts.coupons is None else facts.coupons.refused,
-        nps=_nps(facts.feedback),
+        nps=_asked(facts, "nps"),
+        smiles=_asked(facts, "smile_share"),
         feedback=facts.feedback,
         other_currencies=others,
-        hours=_hours(facts.people_hours, facts.sales_hours, usual),
+        hours=_hours(facts),
     )
 
 
-def _beside(figure: Figure, usual: Decimal | None, trend: tuple[float | None, ...]) -> Figure:
-    return msgspec.structs.replace(figure, usual=usual, trend=trend)
+def _beside(facts: DayFacts, figure: Figure, name: Name, trend: tuple[float | None, ...]) -> Figure:
+    """With the same weekday a week ago, both up to the last full hour."""
+    view = facts.view
+    if view is None or figure.value is None:
+        return msgspec.structs.replace(figure, trend=trend)
+    now, then = view.so_far[name], view.compared[name]
+    known = now.value is not None and then.value is not None and not now.at_least and not then.at_least
+    return msgspec.structs.replace(
+        figure, trend=trend, usual=then.value if known else None, by_then=now.value if known else None, weeks=int(known)
+    )
 
 
-def _people_now(people_in: Figure, people_out: Figure, trend: tuple[float | None, ...]) -> Figure:
+def _people_beside(facts: DayFacts, figure: Figure, trend: tuple[float | None, ...]) -> Figure:
+    """With the usual same weekday up to now where enough weeks are known, else with a week ago."""
+    outlook = facts.outlook
+    weeks = min((it.weeks for it in outlook.usual), default=0) if outlook is not None else 0
+    if outlook is None or weeks < WEEKS_LEAST or figure.value is None:
+        return _beside(facts, figure, "footfall", trend)
+    hours = _by_hour(facts, {it.hour: it.people for it in outlook.usual})
+    usual = sum(people * min(1.0, max(0.0, (facts.now_ms - at) / _HOUR_MS)) for at, people in hours.items())
+    return msgspec.structs.replace(figure, trend=trend, usual=Decimal(round(usual)), weeks=weeks)
+
+
+def _by_hour(facts: DayFacts, people: Mapping[int, float]) -> dict[int, float]:
+    """Hours of the store's clock as instants of this day."""
+    if facts.hour_now is None:
+        return {}
+    begun_ms, hour = facts.hour_now
+    return {begun_ms + (it - hour) * _HOUR_MS: value for it, value in people.items()}
+
+
+def _people_now(
+    facts: DayFacts, people_in: Figure, people_out: Figure, trend: tuple[float | None, ...]
+) -> Figure:  # fmt: skip
     """In minus out since opening, never below nobody. A counter that was dark leaves it unknown."""
     if people_in.value is None or people_out.value is None:
         return Figure(value=None, reason=people_in.reason)
-    if people_in.at_least:
+    if people_in.at_least or (facts.view is not None and facts.view.inside is None):
         return Figure(value=None, reason="counter_dark", dark_s=people_in.dark_s)
-    return Figure(value=max(Decimal(0), people_in.value - people_out.value), trend=trend)
+    balance = people_in.value - people_out.value
+    if facts.view is not None and facts.view.inside is not None:  # who came and went since it was made
+        balance += facts.view.inside.people - facts.view_balance
+    return Figure(value=max(Decimal(0), balance), trend=trend)
 
 
-def _queue(queues: Sequence[Queue] | None) -> Figure:
-    if queues is None:
-        return Figure(value=None, reason="counter_dark")
-    if not queues:
-        return Figure(value=None, reason="not_set_up")
-    return Figure(value=Decimal(max(it.length for it in queues)))
+def _queue(facts: DayFacts) -> tuple[Figure, Queue | None]:
+    view = facts.view
+    if view is None or not (view.queues_now or view.kpis.queues):
+        return Figure(value=None, reason="not_set_up"), None
+    if not view.queues_now:
+        return Figure(value=None, reason="counter_dark"), None
+    longest = max(view.queues_now, key=lambda it: it.length_mean)
+    queue = Queue(zone=longest.zone, length=round(longest.length_mean), wait_s=longest.wait_p90_s)
+    return Figure(value=Decimal(queue.length)), queue
 
 
-def _redeemed(coupons: CouponDay | None, usual: Decimal | None) -> Figure:
+def _redeemed(coupons: CouponDay | None) -> Figure:
     if coupons is None:
         return Figure(value=None, reason="no_coupons")
-    return Figure(value=Decimal(coupons.redeemed), usual=usual)
+    return Figure(value=Decimal(coupons.redeemed))
 
 
-def _nps(feedback: Sequence[FeedbackDay]) -> Figure:
-    """Promoters (9, 10) minus detractors (0 to 6) in percent, of questions answered on that scale."""
-    scores: dict[int, int] = {}
-    for day in feedback:
-        if max(day.scores, default=0) > _SMILEYS:
-            for score, answers in day.scores.items():
-                scores[score] = scores.get(score, 0) + answers
-    answers = sum(scores.values())
-    if answers < _FEW:
-        return Figure(value=None, reason="no_answers")
-    promoters = sum(count for score, count in scores.items() if score >= 9)
-    detractors = sum(count for score, count in scores.items() if score <= 6)
-    return Figure(value=(Decimal(promoters - detractors) * 100 / answers).quantize(Decimal(1), ROUND_HALF_EVEN))
+def _asked(facts: DayFacts, name: Literal["nps", "smile_share"]) -> Figure:
+    known = None if facts.view is None else facts.view.kpis[name].value
+    return Figure(value=known, reason="" if known is not None else "no_answers")
 
 
 def _trends(facts: DayFacts) -> dict[str, tuple[float | None, ...]]:
@@ -297,13 +318,16 @@ def _each(sales: Figure, total: Decimal, count: int, places: int) -> Figure:
     return Figure(value=(total / count).quantize(Decimal(1).scaleb(-places), ROUND_HALF_EVEN))
 
 
-def _hours(people: Sequence[FootfallHour], sales: Sequence[SalesHour], usual: Usual) -> tuple[Hour, ...]:
-    entered = {hour.hour_ms: hour.people_in for hour in people}
+def _hours(facts: DayFacts) -> tuple[Hour, ...]:
+    entered = {hour.hour_ms: hour.people_in for hour in facts.people_hours}
     sold: dict[int, int] = {}
-    for hour in sales:
+    for hour in facts.sales_hours:
         sold[hour.hour_ms] = sold.get(hour.hour_ms, 0) + hour.sales
-    known = entered.keys() | sold.keys() | usual.people_hours.keys() | usual.expected_hours.keys()
-    return tuple(
-        Hour(at, entered.get(at), sold.get(at), usual.people_hours.get(at), usual.expected_hours.get(at))
-        for at in sorted(known)
-    )
+    usual: dict[int, float] = {}
+    expected: dict[int, float] = {}
+    if facts.outlook is not None:
+        enough = {it.hour: it.people for it in facts.outlook.usual if it.weeks >= WEEKS_LEAST}
+        usual = _by_hour(facts, enough)
+        expected = _by_hour(facts, {it.hour: it.people for it in facts.outlook.forecast.hours})
+    known = entered.keys() | sold.keys() | usual.keys() | expected.keys()
+    return tuple(Hour(at, entered.get(at), sold.get(at), usual.get(at), expected.get(at)) for at in sorted(known))

@@ -157,6 +157,7 @@ PAGES: dict[str, str] = {
     "devices": _("Devices"),
     "sync": _("Delivery"),
     "wall": _("Wall"),
+    "quarantine": _("Set aside"),
     "accounts": _("Accounts"),
     "audit": _("Audit trail"),
 }
@@ -171,6 +172,7 @@ FIGURES: dict[str, str] = {
     "queue": _("In the queue"),
     "redeemed": _("Coupons redeemed"),
     "nps": _("Recommend us (NPS)"),
+    "smiles": _("Happy customers"),
 }
 
 VERDICTS: dict[str, str] = {
@@ -179,6 +181,14 @@ VERDICTS: dict[str, str] = {
     "usual": _("like a usual %(weekday)s (%(usual)s)"),
     "below": _("below a usual %(weekday)s (%(usual)s)"),
     "far_below": _("far below a usual %(weekday)s (%(usual)s)"),
+}
+
+WEEK_AGO: dict[str, str] = {
+    "far_above": _("far above last %(weekday)s (%(usual)s by %(hour)s:00)"),
+    "above": _("above last %(weekday)s (%(usual)s by %(hour)s:00)"),
+    "usual": _("like last %(weekday)s (%(usual)s by %(hour)s:00)"),
+    "below": _("below last %(weekday)s (%(usual)s by %(hour)s:00)"),
+    "far_below": _("far below last %(weekday)s (%(usual)s by %(hour)s:00)"),
 }
 
 QUEUES: dict[str, str] = {
@@ -243,6 +253,15 @@ STATES: dict[str, str] = {
     "waiting": _("held up"),
     "failed": _("failing"),
     "stopped": _("stopped"),
+}
+
+SENDING: dict[str, str] = {
+    "starting": _("starting"),
+    "live": _("delivering"),
+    "draining": _("catching up"),
+    "waiting": _("waiting for the platform"),
+    "closed": _("closed by the platform"),
+    "unauthorised": _("not accepted by the platform"),
 }
 
 BUFFER: dict[str, str] = {
@@ -326,6 +345,15 @@ CLOCKS: dict[str, str] = {
     "stepped": _("was just set"),
 }
 
+REPLAYED: dict[str, str] = {
+    "appended": _("Understood: it became %(events)s events."),
+    "rejected": _("Refused again."),
+    "nothing": _("Understood, but nothing in it is an event."),
+    "not_held": _("It was tried before."),
+}
+
+HELD: dict[str, str] = {"held": _("kept"), "replayed": _("replayed")}
+
 COMMA = _(", ")
 UNDER_A_MINUTE = _("less than a minute")
 MINUTES = _("%(number)s min")
@@ -350,6 +378,8 @@ ACTS: dict[str, str] = {
     "account.unlock": _("Account unlocked"),
     "account.remove": _("Account removed"),
     "account.revoke": _("Session of an account ended"),
+    "quarantine.open": _("Quarantined message opened"),
+    "quarantine.replay": _("Quarantined message tried again"),
     "account.reset": _("Account reset at the box"),
 }
 """What the audit trail calls an act; another one is shown as it is."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,9 +19,11 @@ from gateway.event import Draft, Origin, draft
 from gateway.intake.health import DeviceBoard
 from gateway.intake.inlet import Inlet, Item
 from gateway.journal.commit_loop import CommitLoop
+from gateway.journal.quarantine import PayloadSeal
 from gateway.journal.writer import JournalWriter
 from gateway.projections.projector import Projector, read_models
 from gateway.projections.store_time import StoreTime
+from gateway.replay_requests import Outcome
 from gateway.runtime.worker import WorkerState
 from gateway.status.observer import Plan, Sent
 from gateway.status.snapshot import PluggedDevice
@@ -92,6 +94,8 @@ class FakeGateway:
         self.plans: Sequence[Plan] = [PlannedTill(device) for device in self.settings.devices]
         self.board.register("till1", "pos_json", "front", 300.0)
         self.sockets: list[PluggedDevice] = []
+        self.replayed: list[int] = []
+        self.seal = PayloadSeal(directory / "keys" / "quarantine.key")
 
     def person_counts(self) -> dict[str, int]:
         return {"subjects_dropped": 3, "consents_granted": 1}
@@ -112,6 +116,10 @@ class FakeGateway:
             entry.stream, entry.name, data, source=self.origin.source(source), at=self.clock.now(), zone=zone,
             subject=None,
         )  # fmt: skip
+
+    def replay(self, entry: int) -> Callable[[], Outcome | None]:
+        self.replayed.append(entry)
+        return lambda: Outcome(entry, "appended", 1)
 
     def plugged(self) -> Sequence[PluggedDevice]:
         return self.sockets

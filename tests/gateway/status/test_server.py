@@ -115,7 +115,8 @@ def test_conservation_on_the_page_is_the_journals(site: Site) -> None:
 def test_the_status_follows_its_own_schema_and_says_null_for_what_nobody_knows(site: Site) -> None:
     status = site.status()
     assert status["today"]["people_in"] == {
-        "value": None, "reason": "not_set_up", "at_least": False, "dark_s": None, "usual": None, "trend": [],
+        "value": None, "reason": "not_set_up", "at_least": False, "dark_s": None, "usual": None, "by_then": None,
+        "weeks": 0, "trend": [],
     }  # fmt: skip
     assert status["delivery"]["buffer"]["hours_left"] is None
     schema = site.get("/api/status/schema").json()
