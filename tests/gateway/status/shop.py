@@ -87,7 +87,10 @@ class FakeGateway:
         self.board = DeviceBoard()
         self.inlet = Inlet()
         self.journal_path = directory / "journal.db"
-        self.writer = JournalWriter(self.journal_path, "gw01", self.clock, max_bytes=64 << 20, ballast_bytes=0)
+        self.seal = PayloadSeal(directory / "keys" / "quarantine.key")
+        self.writer = JournalWriter(
+            self.journal_path, "gw01", self.clock, max_bytes=64 << 20, ballast_bytes=0, seal=self.seal.seal
+        )
         self.commits = CommitLoop(self.writer, self.inlet, window_s=0.0)
         self.audit = Audit(directory, self.journal_path, self.origin, self.inlet, self.commits, self.clock)
         self.supervisor = Workers()
@@ -95,7 +98,6 @@ class FakeGateway:
         self.board.register("till1", "pos_json", "front", 300.0)
         self.sockets: list[PluggedDevice] = []
         self.replayed: list[int] = []
-        self.seal = PayloadSeal(directory / "keys" / "quarantine.key")
 
     def person_counts(self) -> dict[str, int]:
         return {"subjects_dropped": 3, "consents_granted": 1}
