@@ -93,6 +93,7 @@ def link(gateway: Gateway) -> Link:
         ca=Path(platform.ca_file) if platform.ca_file else None, journal=gateway.journal_path, writer=gateway.commits,
         origin=gateway.origin, clock=gateway.clock,
         alarms=EventAlarms(offering(gateway.inlet), gateway.origin, gateway.clock), seal=gateway.seal.seal,
+        rates=gateway.directory / "rates.json",
         log=event_log(platform.log, gateway.origin) if platform.log.kind else None,
     )  # fmt: skip
 

@@ -6,6 +6,7 @@ object; what must outlive an object (counters, precedence, credentials, alarms) 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random
@@ -16,7 +17,7 @@ import msgspec
 from gateway.clock import Clock
 from gateway.errors import ConfigError, Rejected
 from gateway.event import STREAMS, Origin, Stream
-from gateway.runtime.worker import Factory
+from gateway.runtime.worker import Factory, Worker
 from sync.commands import Command, Commands, Handler, PlaceFile
 from sync.credentials import Bearer, ClientCertificate, ClientCredentials, Secret, Signature
 from sync.enrolment import Identity, Renewal
@@ -26,11 +27,16 @@ from sync.http_uplink import Coding, HttpUplink
 from sync.ledger import JournalLedger, Submits
 from sync.pacing import BOOT_DELAY_S, Precedence
 from sync.ports import Alarms, Emit
+from sync.rates import Rates
 from sync.syncer import SyncCounters, Syncer, SyncOptions, SyncState
 from sync.uplink import Uplink
 
 PATIENCE_S = 150.0
 """How long one step may take before the supervisor may call the worker stuck: two exchanges and a journal's answer."""
+
+
+LAST_WORD_S = 0.9
+"""How long delivery may go on once the gateway is asked to stop: what was just taken in should still go out."""
 
 
 class PlatformOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -88,7 +94,7 @@ class Link:
     def __init__(
         self, url: str, secret: Secret, options: PlatformOptions, *, ca: Path | None, journal: Path, writer: Submits,
         origin: Origin, clock: Clock, alarms: Alarms, seal: Callable[[bytes], bytes] = bytes,
-        log: Callable[[], Uplink] | None = None,
+        log: Callable[[], Uplink] | None = None, rates: Path | None = None,
     ) -> None:  # fmt: skip
         """Check and build what outlives a worker; nothing is opened or connected.
 
@@ -104,6 +110,7 @@ class Link:
             alarms: where trouble is told.
             seal: encrypts what goes to quarantine.
             log: makes a way into a distributed log that takes the events instead.
+            rates: file that remembers what `stream.rate` asked for; None: in memory only.
 
         Raises:
             ConfigError: the address must not be used, or a file or an option that the method needs is missing.
@@ -117,6 +124,7 @@ class Link:
         self._alarms = alarms
         self._seal = seal
         self._log = log
+        self._rates = Rates(rates)
         self._precedence = Precedence(STREAMS)
         self._present: dict[Stream, Syncer] = {}
         self._client_options = ClientOptions(
@@ -138,25 +146,29 @@ class Link:
 
         Args:
             place: file that remembers how far the feed has been carried out.
-            handlers: by kind; `journal.replay` is added here.
+            handlers: by kind; `journal.replay` and `stream.rate` are added here.
             emit: must return True only when the event is durable (`sync.alarms.committing`).
         """
-        known = {"journal.replay": self.replay, **handlers}
+        known = {"journal.replay": self.replay, "stream.rate": self.rate, **handlers}
 
-        def make() -> Commands:
-            return Commands(
-                HttpClient(self._client_options, self._credentials), self._origin.gateway, self._origin, known, emit,
-                PlaceFile(place), self._clock, _dice(), poll_s=self._options.poll_s,
-                boot_delay_s=self._options.boot_delay_s,
+        def make() -> Worker:
+            client = HttpClient(self._client_options, self._credentials)
+            commands = Commands(
+                client, self._origin.gateway, self._origin, known, emit, PlaceFile(place), self._clock, _dice(),
+                poll_s=self._options.poll_s, boot_delay_s=self._options.boot_delay_s,
             )  # fmt: skip
+            return _Ended(commands, client, 0.0)
 
         return make
 
     def heartbeat(self, say: Callable[[], bytes]) -> Factory:
         """The worker that tells the platform once a minute that we are there; `say` gives a JSON object."""
-        return lambda: Beats(
-            HttpClient(self._client_options, self._credentials), self._origin.gateway, say, self._clock, _dice()
-        )
+
+        def make() -> Worker:
+            client = HttpClient(self._client_options, self._credentials)
+            return _Ended(Beats(client, self._origin.gateway, say, self._clock, _dice()), client, LAST_WORD_S)
+
+        return make
 
     def renewal(self, identity: Identity) -> Factory:
         """The worker that renews the certificate of `storefront enrol` before it ends."""
@@ -189,11 +201,22 @@ class Link:
         syncer.replay(after)
         return {"stream": syncer.stream, "events": max(0, view.cursor - after)}
 
+    def rate(self, command: Command) -> Mapping[str, Any]:
+        """`stream.rate {stream, events_per_s}`: deliver a stream no faster than this; null: as fast as it goes.
+
+        Raises:
+            Rejected: there is no such stream, or it is no rate.
+            Unavailable: it cannot be kept.
+        """
+        self._rates.set(command.data)
+        return dict(command.data)
+
     def _factory(self, stream: Stream) -> Factory:
-        def make() -> Syncer:
+        def make() -> Worker:
             options = self._options
             ledger = self._ledger()
-            uplink = self._uplink()
+            client = HttpClient(self._client_options, self._credentials)
+            uplink = self._log() if self._log is not None else HttpUplink(client, self._clock, options.coding)
             syncer = Syncer(
                 stream, ledger, uplink, self._clock, _dice(), gateway=self._origin.gateway, alarms=self._alarms,
                 precedence=self._precedence, counters=self.counters[stream],
@@ -201,17 +224,12 @@ class Link:
                     interval_s=options.interval_s, max_events=options.max_events, max_bytes=options.max_bytes,
                     boot_delay_s=options.boot_delay_s,
                 ),
-                open_ledger=ledger.open, close_ledger=ledger.close,
+                open_ledger=ledger.open, close_ledger=ledger.close, rate=lambda: self._rates.of(stream),
             )  # fmt: skip
             self._present[stream] = syncer
-            return syncer
+            return _Ended(syncer, client, LAST_WORD_S)
 
         return make
-
-    def _uplink(self) -> Uplink:
-        if self._log is not None:
-            return self._log()
-        return HttpUplink(HttpClient(self._client_options, self._credentials), self._clock, self._options.coding)
 
     def _ledger(self) -> JournalLedger:
         return JournalLedger(self._journal, self._writer, self._origin.gateway, self._clock, self._seal)
@@ -240,6 +258,25 @@ class Link:
                 )  # fmt: skip
             case "signature":
                 return Signature(_signing_key(secret()), options.key_id or self._origin.gateway, self._clock)
+
+
+class _Ended:
+    """A worker whose exchanges end soon after it is asked to stop, the long poll at once."""
+
+    def __init__(self, worker: Worker, client: HttpClient, grace_s: float) -> None:
+        self._worker = worker
+        self._client = client
+        self._grace_s = grace_s
+
+    def open(self) -> None:
+        self._worker.open()
+
+    def step(self, stop: threading.Event) -> None:
+        self._client.end_with(stop, self._grace_s)
+        self._worker.step(stop)
+
+    def close(self) -> None:
+        self._worker.close()
 
 
 def _signing_key(pem: str) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,11 +19,33 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util.retry import Retry
 
+_LOOK_EVERY_S = 0.1
+
+
+class Ending:
+    """How long exchanges may go on once their worker is asked to stop."""
+
+    def __init__(self, stop: threading.Event, grace_s: float) -> None:
+        """`grace_s`: for everything after `stop` is set, together; counted from when that is first seen."""
+        self.stop = stop
+        self._grace_s = grace_s
+        self._ends_s: float | None = None
+
+    def left_s(self) -> float | None:
+        """Seconds left; None while nobody has asked to stop."""
+        if not self.stop.is_set():
+            return None
+        now_s = time.monotonic()
+        if self._ends_s is None:
+            self._ends_s = now_s + self._grace_s
+        return max(0.0, self._ends_s - now_s)
+
 
 class Lifeline:
     """The sockets of one client, and the scissors. `limit` is used by one thread at a time."""
 
     def __init__(self) -> None:
+        self.ending: Ending | None = None
         self._lock = threading.Lock()
         self._connections: set[HTTPConnection] = set()
         self.cut = False
@@ -39,15 +62,30 @@ class Lifeline:
 
     @contextlib.contextmanager
     def limit(self, seconds: float) -> Iterator[None]:
-        """Everything inside ends within `seconds` (> 0) or fails; afterwards `cut` says whether it was cut."""
+        """Everything inside ends within `seconds` (> 0), sooner when `ending` says so, or fails.
+
+        Afterwards `cut` says whether it was cut.
+        """
         self.cut = False
-        timer = threading.Timer(seconds, self._sever)
-        timer.daemon = True
-        timer.start()
+        done = threading.Event()
+        scissors = threading.Thread(target=self._watch, args=(done, time.monotonic() + seconds, self.ending))
+        scissors.daemon = True
+        scissors.start()
         try:
             yield
         finally:
-            timer.cancel()
+            done.set()
+
+    def _watch(self, done: threading.Event, ends_s: float, ending: Ending | None) -> None:
+        while True:
+            left_s = ends_s - time.monotonic()
+            if ending is not None and (asked_s := ending.left_s()) is not None:
+                left_s = min(left_s, asked_s)
+            if left_s <= 0:
+                self._sever()
+                return
+            if done.wait(left_s if ending is None else min(left_s, _LOOK_EVERY_S)):
+                return
 
     def _sever(self) -> None:
         self.cut = True

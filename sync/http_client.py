@@ -7,6 +7,7 @@ no event and no meaning of a status.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
@@ -18,7 +19,7 @@ import urllib3
 
 from gateway.errors import ConfigError, Unavailable
 from sync.answer import Reply
-from sync.deadline import DeadlineAdapter, Lifeline
+from sync.deadline import DeadlineAdapter, Ending, Lifeline
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -94,6 +95,11 @@ class HttpClient:
         self.requests = 0
         self.sent_bytes = 0
         self.received_bytes = 0
+
+    def end_with(self, stop: threading.Event, grace_s: float) -> None:
+        """From now on, exchanges fail `grace_s` after `stop` is set, all of them together."""
+        if self._lifeline.ending is None or self._lifeline.ending.stop is not stop:
+            self._lifeline.ending = Ending(stop, grace_s)
 
     def close(self) -> None:
         """Drop every connection; a later `call` connects anew."""

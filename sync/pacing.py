@@ -83,10 +83,10 @@ class Pace:
         """A batch has just left."""
         self._sent_s = now_s
 
-    def worked(self, now_s: float, *, backlog: bool) -> None:
-        """The batch was taken. `backlog`: there is more than fitted into it."""
+    def worked(self, now_s: float, *, backlog: bool, rest_s: float = 0.0) -> None:
+        """The batch was taken. `backlog`: there is more than fitted into it; `rest_s`: its share of a capped rate."""
         self._backoff.reset()
-        earliest_s = self._sent_s + self.min_interval_s
+        earliest_s = self._sent_s + max(self.min_interval_s, rest_s)
         self.due_s = earliest_s if backlog else max(earliest_s, next_tick_s(now_s, self.interval_s, self._phase_s))
 
     def idle(self, now_s: float) -> None:

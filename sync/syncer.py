@@ -11,6 +11,7 @@ no HTTP and no SQLite.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from typing import Literal, assert_never
 import msgspec
 
 from gateway.clock import Clock
-from gateway.errors import JournalFull
+from gateway.errors import JournalFull, Unavailable
 from gateway.event import Stream
 from gateway.journal.reader import StoredEvent
 from gateway.journal.schema import StreamEpoch
@@ -33,6 +34,8 @@ from sync.uplink import CODE_BISECTED, CODE_TOO_LARGE, Batch, BatchResult, Lane,
 log = logging.getLogger(__name__)
 
 _IDLE_S = 0.5  # the longest single wait inside a step
+_LAST_WORD_S = 0.8  # how long the last try at an orderly stop may take
+_CAPPED_BATCH_S = 5.0  # a batch of a capped stream holds no more than so long is allowed
 _SUSPICIOUS = 3  # events in a row that the platform refuses without a verdict: then it is the platform
 
 Condition = Literal["starting", "live", "draining", "waiting", "closed", "unauthorised"]
@@ -83,7 +86,8 @@ class Syncer:
         self, stream: Stream, ledger: Ledger, uplink: Uplink, clock: Clock, rng: Random, *, gateway: str,
         alarms: Alarms, precedence: Precedence, options: SyncOptions | None = None,
         counters: SyncCounters | None = None, open_ledger: Callable[[], None] = lambda: None,
-        close_ledger: Callable[[], None] = lambda: None, pause: Wait = wait,
+        close_ledger: Callable[[], None] = lambda: None, rate: Callable[[], float | None] = lambda: None,
+        pause: Wait = wait,
     ) -> None:  # fmt: skip
         """Store.
 
@@ -99,6 +103,7 @@ class Syncer:
             options: see `SyncOptions`.
             counters: kept across objects when given.
             open_ledger, close_ledger: called by `open` and `close`.
+            rate: how many events a second may be sent at most; None: as many as go.
             pause: how this thread waits.
         """
         self.stream: Stream = stream
@@ -111,7 +116,9 @@ class Syncer:
         self._options = options or SyncOptions()
         self._open_ledger = open_ledger
         self._close_ledger = close_ledger
+        self._rate = rate
         self._pause = pause
+        self._stop: threading.Event | None = None
         self._pace = Pace(gateway, rng, interval_s=self._options.interval_s)
         self._greeted: set[str] = set()
         self._after: int | None = None  # everything up to here needs no sending; None: ask the journal
@@ -137,6 +144,7 @@ class Syncer:
 
     def step(self, stop: threading.Event) -> None:
         """Send one batch when it is time, or wait half a second at most."""
+        self._stop = stop
         now_s = self._now_s()
         due_s = max(self._pace.due_s - now_s, self._precedence.wait_s(self.stream, now_s))
         if due_s > 0:
@@ -148,9 +156,23 @@ class Syncer:
             self._hold("waiting", error.reason, None)
 
     def close(self) -> None:
-        """Release the uplink and the ledger."""
-        self._uplink.close()
-        self._close_ledger()
+        """Release the uplink and the ledger; at an orderly stop, after a last try to deliver what has just come in."""
+        try:
+            if self._stop is not None and self._stop.is_set():
+                self._last_try()
+        finally:
+            self._uplink.close()
+            self._close_ledger()
+
+    def _last_try(self) -> None:
+        """Send what waits while all is well: a stop is no reason to wait for an answer that may not come."""
+        ends_s = self._now_s() + _LAST_WORD_S
+        with contextlib.suppress(JournalFull, Unavailable):
+            while self._condition in ("live", "draining") and self._rate() is None and self._now_s() < ends_s:
+                before = self._after
+                self._advance()
+                if self._after == before:
+                    return
 
     # -- for the page and for commands; from any thread
 
@@ -171,7 +193,9 @@ class Syncer:
         after = self._place(view)
         if after is None:
             return
-        limit = self._search.limit(self._max_events)
+        cap = self._rate()
+        most = self._max_events if cap is None else max(1, min(self._max_events, int(cap * _CAPPED_BATCH_S)))
+        limit = self._search.limit(most)
         events = self._ledger.read(self.stream, after, limit, self._max_bytes) if view.head > after else []
         lane = view.lane(self.stream, after + 1)
         if view.head <= after:
@@ -294,8 +318,9 @@ class Syncer:
             return
         full = len(batch.events) >= self._search.limit(self._max_events)
         more = backlog and (full or self._search.on or view.head - through > self._max_events // 2)
-        self._pace.worked(now_s, backlog=more)
-        self._precedence.draining(self.stream, now_s, more)
+        cap = self._rate()
+        self._pace.worked(now_s, backlog=more, rest_s=len(batch.events) / cap if cap else 0.0)
+        self._precedence.draining(self.stream, now_s, more and cap is None)  # a capped stream holds nobody up
         self._set("draining" if more else "live", "")
 
     def _bisect(self, lane: Lane, events: list[StoredEvent], result: BatchResult) -> None:

@@ -143,3 +143,49 @@ def test_a_certificate_that_we_enrolled_for_is_renewed_and_another_is_not(tmp_pa
         )
         gateway = Gateway(settings)
         assert ("certificate" in workers(gateway, link(gateway))) == ours
+
+
+def test_an_orderly_stop_is_quick_and_takes_along_what_has_just_come_in(tmp_path: Path) -> None:
+    """The long poll for commands ends at once; an event accepted a moment ago is delivered though its turn was far."""
+    with platform(tmp_path / "platform.db") as port:
+        text = CONFIG.format(directory=tmp_path / "state", port=port, feed_port=free_port())
+        settings = parse(text.partition("[feed]")[0].replace("interval_s = 0.2", "interval_s = 600"), "test")
+        gateway = Gateway(settings)
+        stop = threading.Event()
+        thread = threading.Thread(target=gateway.run, args=(stop,))
+        thread.start()
+        until(lambda: gateway.commits.is_open)
+        until(lambda: [one.condition for one in gateway.delivery_states()] == ["live"] * 3)
+        time.sleep(1.0)  # the question for commands is under way
+        durable = threading.Event()
+        data = ButtonPressed(button="b", value="single")
+        one = draft("observations", "store.button.pressed.v1", data, source="//t1/b", at=gateway.clock.now())
+        gateway.inlet.offer("test", Item([one], durable.set), 1.0)
+        assert durable.wait(5)
+        began_s = time.monotonic()
+        stop.set()
+        thread.join(20)
+        took_s = time.monotonic() - began_s
+    with JournalReader(gateway.journal_path) as reader:
+        assert reader.state("observations").pending == 0
+    assert took_s < 4.0  # 0.5 s on an idle machine
+
+
+def test_an_orderly_stop_does_not_wait_for_a_platform_that_is_silent(tmp_path: Path) -> None:
+    """A server that accepts and never answers holds nobody."""
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        port = deaf.getsockname()[1]
+        text = CONFIG.format(directory=tmp_path / "state", port=port, feed_port=free_port())
+        gateway = Gateway(parse(text.partition("[feed]")[0], "test"))
+        stop = threading.Event()
+        thread = threading.Thread(target=gateway.run, args=(stop,))
+        thread.start()
+        until(lambda: gateway.commits.is_open)
+        time.sleep(1.5)
+        began_s = time.monotonic()
+        stop.set()
+        thread.join(20)
+        took_s = time.monotonic() - began_s
+    assert took_s < 4.0  # 1.2 s on an idle machine

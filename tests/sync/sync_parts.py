@@ -106,6 +106,7 @@ class Bench:
         *,
         seed: int = 1,
         options: SyncOptions | None = None,
+        rate: Callable[[], float | None] = lambda: None,
     ) -> None:
         self.store = store
         self.clock = store.clock
@@ -126,6 +127,7 @@ class Bench:
             open_ledger=self.ledger.open,
             close_ledger=self.ledger.close,
             pause=self._pause,
+            rate=rate,
         )
         self.waited_s = 0.0
         self.syncer.open()
