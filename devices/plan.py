@@ -73,7 +73,11 @@ def plan(settings: Settings, file: str) -> list[DevicePlan]:
 
 
 def _check_broker(settings: Settings, file: str) -> None:
-    """Refuse a broker's address through which no device could ever be heard."""
+    """Refuse a broker, or none, through which no device could ever be heard."""
+    if settings.broker.mode == "none":
+        raise ConfigError(
+            "read configuration", file, 'broker.mode: "none", but a device speaks MQTT', 'take "embedded" or "external"'
+        )
     if settings.broker.mode == "external":
         try:
             broker_address(settings.broker.url)

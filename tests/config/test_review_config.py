@@ -39,6 +39,7 @@ MQTT = '[[devices]]\nname = "b"\ndriver = "beacon_gateway"\n'
         (MQTT + 'topics = ["a", ""]', "devices[0].topics[1]"),
         (MQTT + 'topics = ["$share/group/a"]', "devices[0].topics[0]"),
         ('[broker]\nmode = "external"\nurl = "mqtt://h:99999"\n' + MQTT, "broker.url"),
+        ('[broker]\nmode = "none"\n' + MQTT, "broker.mode"),
     ],
     ids=lambda text: text[:40],
 )

@@ -18,6 +18,9 @@ from gateway.journal.quarantine import PayloadSeal
 from gateway.journal.writer import JournalWriter
 
 
+NOBODY = 'mode = "external"\nurl = "mqtt://127.0.0.1:9"'  # a broker in the file, and none in the world
+
+
 class Said(msgspec.Struct):
     """What a command printed, and its exit code."""
 
@@ -58,7 +61,7 @@ class Shop:
         self.config = folder / "gateway.toml"
         self.configure()
 
-    def configure(self, more: str = "", broker: str = 'mode = "none"', page: str = "enabled = false") -> None:
+    def configure(self, more: str = "", broker: str = NOBODY, page: str = "enabled = false") -> None:
         """Write the configuration file."""
         self.config.write_text(
             f'[storage]\ndirectory = "{self.directory}"\nballast_mib = 0\nmax_mib = 64\n'
