@@ -17,7 +17,6 @@ from gateway.intake.inlet import Poison
 from gateway.journal.quarantine import PayloadSeal
 from gateway.journal.writer import JournalWriter
 
-
 NOBODY = 'mode = "external"\nurl = "mqtt://127.0.0.1:9"'  # a broker in the file, and none in the world
 
 
