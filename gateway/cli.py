@@ -306,6 +306,21 @@ def audit_verify(config: Config = None, json: Json = False) -> int:
 
 
 @app.command()
+def report(
+    config: Config = None,
+    day: Annotated[str, typer.Option(metavar="YYYY-MM-DD", help="Day of the store; today if not given.")] = "",
+    week: Annotated[bool, typer.Option("--week", help="The week from Monday to Sunday that the day lies in.")] = False,
+    format: Annotated[Literal["text", "json", "html", "pdf", "csv", "xlsx"], typer.Option(help="Format.")] = "text",
+    lang: Annotated[Literal["zh_CN", "en"] | None, typer.Option(help="Language; the store's if not given.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write.")] = None,
+) -> int:
+    """Print the key figures of a day or a week: visitors, conversion, sales, queues, each with what it rests on."""
+    from gateway.commands import report as command
+
+    return command.report(config, day, week=week, format=format, language=lang, output=output)
+
+
+@app.command()
 def doctor(config: Config = None, json: Json = False) -> int:
     """Say what is wrong, the likeliest cause first, and what to do; exit code 1 when something is not in order."""
     from gateway.commands import doctor as command

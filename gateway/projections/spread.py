@@ -38,7 +38,7 @@ def quantile(counts: Mapping[int, int], share: float) -> float | None:
 
 
 def stays(p50: float, p90: float, mean: float, count: int) -> list[tuple[float, int]]:
-    """Durations that an interval's statistics stand for: exact up to three, then nine tenths of one and a tenth.
+    """Durations that an interval's statistics stand for: exact up to three, then two values.
 
     Args:
         p50: median, seconds.
@@ -53,7 +53,7 @@ def stays(p50: float, p90: float, mean: float, count: int) -> list[tuple[float, 
     if count <= 3:
         rest = max(0.0, mean * count - p90 - (p50 if count == 3 else 0.0))
         return [(rest, 1), (p90, 1)] if count == 2 else [(rest, 1), (p50, 1), (p90, 1)]
-    slow = max(1, round(count / 10))
+    slow = count - round(0.9 * (count - 1))  # those at the 90th percentile and above
     return [(p50, count - slow), (p90, slow)]
 
 
