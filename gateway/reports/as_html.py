@@ -5,6 +5,7 @@ pygal is loaded here and only when a report is made.
 
 from __future__ import annotations
 
+import re
 import sys
 from html import escape
 from typing import Any
@@ -14,6 +15,7 @@ from gateway.reports.document import Chart, Document, Sheet
 from gateway.reports.words import text
 
 _ROWS_MOST = 8
+_SCRIPT = re.compile(r"<script.*?</script>|<!--.*?-->", re.DOTALL)  # settings of a script that we do not load
 _COLOURS = ("#1f6f5c", "#9aa5a1", "#c77b30")
 _CSS = """
 @page { size: A4; margin: 11mm }
@@ -28,7 +30,8 @@ h1 { font-size: 1.5rem; margin: 0 } h2 { font-size: 1rem; margin: 1rem 0 .3rem }
 .tile b { font-size: 1.25rem; font-variant-numeric: tabular-nums } .tile.dark b { color: #8a938f }
 .tile small { display: block; color: #55605c; font-size: .75rem }
 .row { display: grid; grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr)); gap: .8rem }
-figure { margin: 0; break-inside: avoid } figure svg { width: 100%; height: auto; display: block }
+figure { margin: 0; break-inside: avoid } .heat { max-width: 22rem }
+figure svg { width: 100%; height: auto; display: block }
 table { border-collapse: collapse; width: 100%; font-size: .85rem }
 th, td { text-align: right; padding: .2rem .4rem; border-bottom: 1px solid #e3e8e6; font-weight: normal }
 th { color: #55605c } th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere }
@@ -91,13 +94,14 @@ def _svg(chart: Chart) -> str:
     kind = pygal.Bar if chart.bars else pygal.Line
     drawn = kind(
         style=style, width=620, height=260, js=[], disable_xml_declaration=True, show_legend=len(chart.series) > 1,
-        legend_at_bottom=True, range=(0, max(_most(chart), 1)), dots_size=2.5, margin=8, max_scale=6, spacing=6,
+        legend_at_bottom=True, legend_at_bottom_columns=len(chart.series),
+        range=(0, max(_most(chart), 1)), dots_size=2.5, margin=8, max_scale=6, spacing=6,
         value_formatter=lambda value: f"{value:,.0f}", truncate_legend=-1, no_data_text="–",
     )  # fmt: skip
     drawn.x_labels = list(chart.labels)
     for series in chart.series:
         drawn.add(series.label, list(series.values))
-    return str(drawn.render(is_unicode=True))
+    return _SCRIPT.sub("", str(drawn.render(is_unicode=True)))
 
 
 def _pygal() -> tuple[Any, Any]:

@@ -114,7 +114,7 @@ def _week(day: str, query: Query, sources: Sources, store_time: StoreTime, now_m
     points = []
     for number, one in enumerate(days):
         begin_ms, _ = day_span(one, store_time)
-        if begin_ms <= now_ms:
+        if begin_ms < now_ms:
             own = read_rows(query, one, one, store_time)
             figures = dict(day_kpis(own, sources, store_time, now_ms).figures)
             points.append(Point(begin_ms=begin_ms, day=one, hour=None, figures=figures))
