@@ -219,8 +219,9 @@ def _problems(settings: Settings) -> Iterator[tuple[str, str, str]]:
         yield f"platform.{missing}", "missing", f'auth = "{platform.auth}" needs it; auth = "none" suits a demo only'
     if platform.log.kind and not platform.log.servers:
         yield "platform.log.servers", "missing", "name some of the log's servers"
-    if feed.enabled and feed.host not in ("127.0.0.1", "::1", "localhost") and not feed.cert_file:
-        yield "feed.cert_file", "missing", "events leave this machine encrypted only: give cert_file and key_file"
+    for place, server in (("page", settings.page), ("feed", feed)):
+        if bool(server.cert_file) != bool(server.key_file):
+            yield f"{place}.{'key_file' if server.cert_file else 'cert_file'}", "missing", "give both, or neither"
     yield from _coupon_problems(settings)
     for index, prefix in enumerate(settings.interaction.prefixes):
         if not prefix.endswith(("/", ":", "=", "?", "#")) or not prefix.isascii() or not prefix.isprintable():

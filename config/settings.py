@@ -79,8 +79,11 @@ class PageSettings(Section, frozen=True, kw_only=True):
     """`[page]`: the local status page."""
 
     enabled: bool = True
-    host: str = "127.0.0.1"
+    host: str = "127.0.0.1"  # on any other address the page speaks TLS
     port: Annotated[int, Meta(ge=0, le=65535)] = 8080
+    names: tuple[Annotated[str, Meta(pattern=r"^[A-Za-z0-9.-]{1,253}$")], ...] = ()  # further names of this machine
+    cert_file: str = ""  # PEM; empty: one of the store's own authority
+    key_file: str = ""
 
 
 class PresenceSettings(Section, frozen=True, kw_only=True):
@@ -222,7 +225,7 @@ class FeedSettings(Section, frozen=True, kw_only=True):
     enabled: bool = False
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8081
-    cert_file: str = ""  # needed on any address but loopback
+    cert_file: str = ""  # PEM; empty: one of the store's own authority, on any address but loopback
     key_file: str = ""
     consumers: tuple[ConsumerSettings, ...] = ()
 

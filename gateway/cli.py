@@ -27,6 +27,8 @@ account_app = typer.Typer(no_args_is_help=True, help="Who may sign in at the pag
 audit_app = typer.Typer(no_args_is_help=True, help="What was done by those who may.")
 app.add_typer(account_app, name="account")
 app.add_typer(audit_app, name="audit")
+tls_app = typer.Typer(no_args_is_help=True, help="The store's own certificate authority, for the page on the network.")
+app.add_typer(tls_app, name="tls")
 
 Config = Annotated[
     Path | None, typer.Option("--config", "-c", help="Configuration file (TOML). Without: built-in defaults.")
@@ -303,6 +305,24 @@ def audit_verify(config: Config = None, json: Json = False) -> int:
     from gateway.commands import access
 
     return access.audit_verify(config, as_json=json)
+
+
+@tls_app.command("show")
+def tls_show(config: Config = None, json: Json = False) -> int:
+    """Show the authority's fingerprint and what it has issued."""
+    from gateway.commands import access
+
+    return access.tls_show(config, as_json=json)
+
+
+@tls_app.command("export-ca")
+def tls_export(
+    target: Annotated[Path, typer.Argument(help="File to write, as in storefront-ca.pem.")], config: Config = None
+) -> int:
+    """Write the authority's certificate to a file, to be installed where the staff look at the page."""
+    from gateway.commands import access
+
+    return access.tls_export(config, target)
 
 
 @app.command()

@@ -20,6 +20,7 @@ from starlette.applications import Starlette
 
 from config.loader import resolve_secret
 from config.settings import FeedSettings, Settings
+from gateway.access.server_tls import ServerTls
 from gateway.clock import Clock, rfc3339_s
 from gateway.errors import Unavailable
 from gateway.event import STREAMS, Origin
@@ -34,6 +35,7 @@ from gateway.runtime.worker import Factory, Worker
 from gateway.shopper.coupons import CouponDesk
 from gateway.shopper.key_ring import KeyRing
 from gateway.shopper.subjects import ShopperSubjects
+from gateway.status.connection import Limits, Loop, protocol
 from sync.alarms import EventAlarms, committing, offering
 from sync.assembly import PATIENCE_S, Link, platform_options
 from sync.enrolment import Identity
@@ -44,6 +46,7 @@ from sync.feed_journal import JournalFeed, JournalOffsets
 from sync.feed_routes import FeedRoutes
 
 _SECRET_BYTES = 32
+_FEED_EACH = 100  # connections of one consumer's address
 
 __all__ = ["PATIENCE_S", "FeedServer", "Gateway", "link", "workers"]
 
@@ -159,6 +162,10 @@ class FeedServer:
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
         self._failed = ""
+        self._tls = ServerTls(
+            "feed", self._settings.host, (), (self._settings.cert_file, self._settings.key_file), gateway.directory,
+            gateway.settings.gateway.store, gateway.clock,
+        )  # fmt: skip
 
     def open(self) -> None:
         """Open the journal and serve.
@@ -182,14 +189,15 @@ class FeedServer:
         )
         exports = {"epcis": exporter(gateway.settings.gateway.time_zone, gateway.clock)}
         app = Starlette(routes=FeedRoutes(feed, tokens, exports=exports).routes())
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                app, host=settings.host, port=settings.port, loop="asyncio", http="h11", ws="none", lifespan="off",
-                log_config=None, access_log=False, server_header=False, proxy_headers=False, limit_concurrency=300,
-                ssl_certfile=settings.cert_file or None, ssl_keyfile=settings.key_file or None,
-                timeout_graceful_shutdown=1,
-            )
+        context = self._tls.context() if self._tls.needed else None
+        config = uvicorn.Config(
+            app, host=settings.host, port=settings.port, loop="asyncio", http=protocol(Limits(each=_FEED_EACH)),
+            ws="none", lifespan="off", log_config=None, access_log=False, server_header=False, proxy_headers=False,
+            limit_concurrency=300, timeout_graceful_shutdown=1, h11_max_incomplete_event_size=16_384,
         )  # fmt: skip
+        config.load()
+        config.ssl = context
+        self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._serve, name="feed-http", daemon=True)
         self._thread.start()
 
@@ -202,6 +210,7 @@ class FeedServer:
         if self._thread is not None and not self._thread.is_alive():
             address = f"{self._settings.host}:{self._settings.port}"
             raise Unavailable("serve feed", address, self._failed or "the server has ended", "is the port taken?")
+        self._tls.renew()
         stop.wait(0.5)
 
     def close(self) -> None:
@@ -215,7 +224,8 @@ class FeedServer:
     def _serve(self) -> None:
         assert self._server is not None
         try:
-            asyncio.run(self._server.serve())
+            with asyncio.Runner(loop_factory=Loop) as runner:
+                runner.run(self._server.serve())
         except SystemExit:  # uvicorn's way to say that it cannot listen
             self._failed = "it cannot listen there"
 

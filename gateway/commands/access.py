@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from config.loader import data_directory, journal_path
@@ -17,7 +18,7 @@ from gateway.access.audit import newest, records, verify
 from gateway.clock import SystemClock
 from gateway.commands.common import print_json, settings_of
 from gateway.commands.ownership import become_owner
-from gateway.errors import Rejected
+from gateway.errors import Rejected, Unavailable
 from gateway.journal.reader import JournalReader
 
 _REASONS = {
@@ -124,6 +125,41 @@ def audit_verify(config: Path | None, *, as_json: bool) -> int:
             print(f"record {finding.number} {_FINDINGS[finding.what].format(missing=finding.missing)}")
         print(f"{count} records, {'the chain is whole' if not findings else f'{len(findings)} faults'}")
     return int(bool(findings))
+
+
+def tls_show(config: Path | None, *, as_json: bool) -> int:
+    """The store's authority and what it has issued."""
+    from gateway.access.certificates import StoreCa
+
+    settings = settings_of(config)
+    authority = StoreCa(data_directory(settings), settings.gateway.store, SystemClock())
+    issued = {server: it for server in ("page", "feed") if (it := authority.present(server)) is not None}
+    if as_json:
+        print_json({"authority": authority.fingerprint(), "issued": issued})
+        return 0
+    if not authority.fingerprint():
+        print("There is no authority of this store's own: it is made when page.host is not loopback.")
+        return 0
+    print(f"authority   SHA-256 {authority.fingerprint()}\n            {authority.certificate}")
+    for server, it in issued.items():
+        until = datetime.fromtimestamp(it.expires_s, UTC)
+        print(f"{server:<11} until {until:%Y-%m-%d}  for {', '.join(it.names)}")
+    return 0
+
+
+def tls_export(config: Path | None, target: Path) -> int:
+    """Copy the authority's certificate (never its key) to where a phone can fetch it."""
+    settings = settings_of(config)
+    source = data_directory(settings) / "tls" / "ca.pem"
+    try:
+        target.write_bytes(source.read_bytes())
+    except OSError as error:
+        raise Unavailable(
+            "export authority", str(target), error.strerror or str(error),
+            "the authority is made at the first start with page.host on the network",
+        ) from error  # fmt: skip
+    print(f"{target}: install it on the phones and computers of the staff as a trusted authority.")
+    return 0
 
 
 def _accounts(config: Path | None) -> Accounts:

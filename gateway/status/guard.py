@@ -32,6 +32,7 @@ HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
 )
 BODY_S = 10.0  # in which a whole body must be here
+_HEADERS, _HEADER_BYTES = 64, 12_288
 _LONGEST = 2048  # of path and query; ours are shorter than 100
 
 
@@ -74,7 +75,11 @@ class Guard:
         names = [name for name, _ in scope["headers"]]
         reading = scope["method"] in ("GET", "HEAD")
         limit = None if reading or scope["method"] != "POST" else self._body_limit(scope)
-        if b"transfer-encoding" in names and b"content-length" in names:  # who is to say where the body ends?
+        if len(names) > _HEADERS or sum(len(name) + len(value) for name, value in scope["headers"]) > _HEADER_BYTES:
+            await _refuse(
+                send, 431, b"too many headers\n", [(b"connection", b"close")]
+            )  # h11 bounds what drips in only
+        elif b"transfer-encoding" in names and b"content-length" in names:  # who is to say where the body ends?
             await _refuse(send, 400, b"a body has one length\n", [(b"connection", b"close")])
         elif not reading and limit is None:
             await _refuse(

@@ -17,6 +17,7 @@ import psutil
 
 from config.settings import DeviceSettings, Settings
 from gateway.access.audit import Audit, newest
+from gateway.access.server_tls import LOOPBACK
 from gateway.clock import Clock, Instant
 from gateway.errors import JournalError, Rejected
 from gateway.event import STREAMS, Origin, Stream
@@ -61,7 +62,6 @@ _BATTERY_TOLD_S = 14 * 86_400.0  # a sensor that has not told for longer is not 
 _SPOKEN_WINDOW_S = 300.0
 _SPOKEN_EVERY_S = 15.0
 _SPOKEN_LEAST_S = 30.0
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class Driven(Protocol):

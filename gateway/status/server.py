@@ -21,12 +21,14 @@ import uvicorn
 
 from config.loader import data_directory
 from gateway.access.accounts import Accounts, Role
+from gateway.access.server_tls import LOOPBACK, ServerTls
 from gateway.errors import Unavailable
 from gateway.event import Stream
 from gateway.event_types import AuditRecorded
 from gateway.journal.quarantine import Quarantined
+from gateway.status.connection import Limits, Loop, protocol
 from gateway.status.guard import Guard
-from gateway.status.observer import LOOPBACK, Gateway, Observer
+from gateway.status.observer import Gateway, Observer
 from gateway.status.page import Page
 from gateway.status.quarantine import Replayed
 from gateway.status.routes import Busy, application, body_limit
@@ -51,17 +53,23 @@ _LOOK_S = 0.2
 class StatusServer:
     """Worker: `open` binds and serves, each `step` answers what was asked, `close` ends it within a second."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, limits: Limits | None = None) -> None:
         """Store.
 
         Args:
             gateway: what the page looks at.
+            limits: of its connections; the usual ones if None.
         """
+        self._limits = limits or Limits()
         self._gateway = gateway
         self._settings = gateway.settings.page
         self._desk = _Desk(Observer(gateway), Page(gateway.settings.gateway.time_zone))
         self._accounts = Accounts(data_directory(gateway.settings), gateway.clock)
         self.door = Door(self._accounts, gateway.audit, gateway.clock, local=self._settings.host in LOOPBACK)
+        self._tls = ServerTls(
+            "page", self._settings.host, self._settings.names, (self._settings.cert_file, self._settings.key_file),
+            data_directory(gateway.settings), gateway.settings.gateway.store, gateway.clock,
+        )  # fmt: skip
         self._noted_s = 0.0
         self._socket: socket.socket | None = None
         self._server: uvicorn.Server | None = None
@@ -79,19 +87,28 @@ class StatusServer:
             Unavailable: the port is taken or the address is not this machine's.
         """
         host, port = self._settings.host, self._settings.port
+        context = self._tls.context() if self._tls.needed else None
         self._socket = _listen(host, port)
         site = application(self._desk, self._gateway.settings.gateway.language)
-        app = Guard(Doorway(site, self.door), host, body_limit=body_limit(site))
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                app, loop="asyncio", http="h11", ws="none", lifespan="off", log_config=None, access_log=False,
-                log_level="warning", server_header=False, proxy_headers=False, limit_concurrency=_CONNECTIONS,
-                timeout_keep_alive=5, timeout_graceful_shutdown=1, h11_max_incomplete_event_size=16_384, backlog=64,
-            )
+        app = Guard(
+            Doorway(site, self.door),
+            host,
+            names=self._settings.names,
+            body_limit=body_limit(site),
+            body_s=self._limits.head_s,
+        )
+        config = uvicorn.Config(
+            app, loop="asyncio", http=protocol(self._limits), ws="none", lifespan="off", log_config=None,
+            access_log=False, log_level="warning", server_header=False, proxy_headers=False,
+            limit_concurrency=_CONNECTIONS, timeout_keep_alive=5, timeout_graceful_shutdown=1,
+            h11_max_incomplete_event_size=16_384, backlog=64,
         )  # fmt: skip
+        config.load()
+        config.ssl = context
+        self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._serve, name="page-http", daemon=True)
         self._thread.start()
-        log.info("page=open address=http://%s:%d", host, self.port)
+        log.info("page=open address=%s://%s:%d", "https" if context else "http", host, self.port)
 
     def step(self, stop: threading.Event) -> None:
         """Answer what was asked within a quarter of a second.
@@ -102,6 +119,7 @@ class StatusServer:
         if self._thread is not None and not self._thread.is_alive():
             raise Unavailable("serve page", self._settings.host, "the HTTP server has ended", "see the log")
         self._desk.answer(_WAIT_S)
+        self._tls.renew()
         if (now_s := time.monotonic()) - self._noted_s >= _NOTES_EVERY_S:
             self._noted_s = now_s
             self._tell_notes()
@@ -132,7 +150,7 @@ class StatusServer:
 
     def _serve(self) -> None:
         assert self._server is not None and self._socket is not None
-        with asyncio.Runner() as runner:
+        with asyncio.Runner(loop_factory=Loop) as runner:
             runner.run(self._desk.serve(self._server, self._socket))
 
 

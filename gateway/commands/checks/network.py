@@ -13,6 +13,9 @@ from config.loader import resolve_secret
 from devices.transports.broker import find_broker
 from devices.transports.dial import why
 from devices.transports.mqtt_settings import MqttSettings, Tls, broker_address
+from gateway.access.accounts import Accounts
+from gateway.access.server_tls import LOOPBACK
+from gateway.clock import SystemClock
 from gateway.commands.checks.finding import BROKER, PAGE, PLATFORM, Finding, fine, note, problem, warning
 from gateway.commands.checks.mqtt_probe import visit
 from gateway.commands.checks.scene import Scene
@@ -32,6 +35,7 @@ def broker(scene: Scene) -> list[Finding]:
                 problem("broker", BROKER, "Devices need MQTT, but broker.mode is none.", 'set broker.mode = "embedded"')
             ]
         return []
+    exposed = _exposed(scene)
     try:
         link = _embedded(scene, topics) if settings.mode == "embedded" else _external(scene, topics)
         if isinstance(link, Finding):
@@ -124,15 +128,34 @@ def platform(scene: Scene) -> list[Finding]:
     return [fine("platform", f"{host}:{port} answers")]
 
 
+def _exposed(scene: Scene) -> list[Finding]:
+    """What anybody on the way to an external broker could read or write."""
+    settings = scene.settings.broker
+    if settings.mode != "external":
+        return []
+    host, _, secure = broker_address(settings.url)
+    if host in LOOPBACK or (secure and (settings.username or settings.cert_file)):
+        return []
+    lacks = [] if secure else ["TLS (mqtts://)"]
+    lacks += [] if settings.username or settings.cert_file else ["a user name and password"]
+    return [
+        warning(
+            "broker", BROKER, f"The way to the broker at {host} lacks {' and '.join(lacks)}.",
+            "whoever is on that network can read and forge what devices say: see docs/security.md",
+        )
+    ]  # fmt: skip
+
+
 def page(scene: Scene) -> list[Finding]:
     """The page's port is free, or is ours."""
     settings = scene.settings.page
     if not settings.enabled or settings.port == 0:
         return []
     host = "127.0.0.1" if settings.host in _EVERYWHERE else settings.host
-    address = f"http://{host}:{settings.port}"
+    secure = bool(settings.cert_file) or settings.host not in LOOPBACK
+    address = f"{'https' if secure else 'http'}://{host}:{settings.port}"
     taken = _open(settings.port, host)
-    if taken and not (scene.running and _ours(host, settings.port)):
+    if taken and not (scene.running and _ours(host, settings.port, secure=secure)):
         return [
             problem(
                 "page", PAGE, f"Another program has the page's port {settings.port}.",
@@ -141,12 +164,30 @@ def page(scene: Scene) -> list[Finding]:
         ]  # fmt: skip
     if scene.running and not taken:
         return [warning("page", PAGE, f"The page at {address} does not answer.", "look at the log for worker=page")]
-    return [fine("page", address if taken else f"port {settings.port} is free")]
+    return [fine("page", address if taken else f"port {settings.port} is free"), *_people(scene)]
 
 
-def _ours(host: str, port: int) -> bool:
-    """Whether what answers there is a gateway's page, well or not."""
-    connection = http.client.HTTPConnection(host, port, timeout=_PATIENCE_S)  # unlike urllib, never through a proxy
+def _people(scene: Scene) -> list[Finding]:
+    """Whether somebody can sign in."""
+    try:
+        book = Accounts(scene.directory, SystemClock()).book()
+    except Unavailable as error:
+        return [problem("accounts", PAGE, f"Nobody can sign in at the page: {error.reason}.", error.hint)]
+    if book.set_up:
+        return []
+    return [note("accounts", PAGE, "Nobody has set the page up yet.", "storefront setup-code, then /setup of the page")]
+
+
+def _ours(host: str, port: int, *, secure: bool) -> bool:
+    """Whether what answers there, on this machine, is a gateway's page, well or not; whatever its certificate."""
+    if secure:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+            host, port, timeout=_PATIENCE_S, context=context
+        )
+    else:
+        connection = http.client.HTTPConnection(host, port, timeout=_PATIENCE_S)  # unlike urllib, never through a proxy
     try:
         connection.request("GET", "/healthz")
         said = json.loads(connection.getresponse().read(65536))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -17,10 +18,12 @@ import pytest
 from config.loader import data_directory
 from gateway import event_types as types
 from gateway.access.accounts import Accounts, Role
+from gateway.access.server_tls import LOOPBACK
 from gateway.errors import Unavailable
 from gateway.event import STREAMS
 from gateway.journal.cursor import acknowledge
 from gateway.runtime.worker import WorkerState
+from gateway.status.connection import Limits
 from gateway.status.guard import hosts_for
 from gateway.status.page import PAGES
 from gateway.status.routes import VIEWERS, without_persons
@@ -31,15 +34,20 @@ from tests.gateway.status.shop import SCRIPT, FakeGateway, passed, sale
 class Site:
     """The page, served, with a thread for its worker as the supervisor would give it."""
 
-    def __init__(self, gateway: FakeGateway) -> None:
+    def __init__(self, gateway: FakeGateway, limits: Limits | None = None) -> None:
         self.gateway = gateway
-        self.server = StatusServer(gateway)
+        self.server = StatusServer(gateway, limits)
         self.stop = threading.Event()
         self.server.open()
         self.port = self.server.port
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=10.0)
+        self.secure = gateway.settings.page.host not in LOOPBACK
+        authority = data_directory(gateway.settings) / "tls" / "ca.pem"
+        self.http = httpx.Client(
+            base_url=f"{'https' if self.secure else 'http'}://127.0.0.1:{self.port}", timeout=10.0,
+            verify=ssl.create_default_context(cafile=authority) if self.secure else True,
+        )  # fmt: skip
 
     def _run(self) -> None:
         while not self.stop.is_set():
@@ -57,7 +65,7 @@ class Site:
         accounts = Accounts(data_directory(self.gateway.settings), self.gateway.clock)
         account = accounts.book().account(name) or accounts.add(name, role, "482915")
         token = self.server.door.sessions.begin(account, "test")
-        self.http.cookies.set("storefront_session", token)
+        self.http.cookies.set("__Host-storefront" if self.secure else "storefront_session", token)
         return token
 
     def raw(self, request: bytes) -> bytes:
