@@ -35,7 +35,6 @@ def broker(scene: Scene) -> list[Finding]:
                 problem("broker", BROKER, "Devices need MQTT, but broker.mode is none.", 'set broker.mode = "embedded"')
             ]
         return []
-    exposed = _exposed(scene)
     try:
         link = _embedded(scene, topics) if settings.mode == "embedded" else _external(scene, topics)
         if isinstance(link, Finding):
@@ -128,12 +127,15 @@ def platform(scene: Scene) -> list[Finding]:
     return [fine("platform", f"{host}:{port} answers")]
 
 
-def _exposed(scene: Scene) -> list[Finding]:
+def way_to_broker(scene: Scene) -> list[Finding]:
     """What anybody on the way to an external broker could read or write."""
     settings = scene.settings.broker
     if settings.mode != "external":
         return []
-    host, _, secure = broker_address(settings.url)
+    try:
+        host, _, secure = broker_address(settings.url)
+    except ConfigError:  # told by `broker`
+        return []
     if host in LOOPBACK or (secure and (settings.username or settings.cert_file)):
         return []
     lacks = [] if secure else ["TLS (mqtts://)"]
