@@ -64,7 +64,8 @@ def examine(
         )  # fmt: skip
         checks: tuple[Callable[[Scene], list[Finding]], ...] = (
             storage.running, storage.directory, storage.journal, clock_check.look,
-            lambda scene: port_check.look(scene, plugged_in), network.broker, network.way_to_broker, network.platform, network.page,
+            lambda scene: port_check.look(scene, plugged_in), network.broker,
+            network.way_to_broker, network.platform, network.page,
             privacy.look,
             lambda scene: machine.service(scene, show_unit),
         )  # fmt: skip
