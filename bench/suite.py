@@ -265,6 +265,10 @@ BENCHES = (
         None, ("--events", "50000", "--kills", "20", "--answers", "1000", "--rows", "100000"), (), (30, 90), read_rows,
     ),
     Bench(
+        "coupons", "Coupons: races, kills, latency at the till", "bench.coupons",
+        ("--seconds", "6", "--coupons", "200", "--kills", "5"), ("--kills", "20"), ("--full",), (45, 120),
+    ),
+    Bench(
         "fleet", "A fleet after an outage", "bench.fleet", None, None, (), (30, 60), read_fleet,
     ),
     Bench(

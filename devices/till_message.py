@@ -196,6 +196,12 @@ class BasketMessage(Stamped, frozen=True, kw_only=True):
 class AnswerMessage(Stamped, frozen=True, kw_only=True):
     question: Id
     score: Annotated[int, Meta(ge=0, le=10)]
+    scale: Literal["nps", "smiley"] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.scale == "smiley" and not 1 <= self.score <= 4:
+            raise ValueError("score of a smiley is 1 to 4")
 
 
 class PointsMessage(Stamped, frozen=True, kw_only=True):

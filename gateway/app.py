@@ -33,6 +33,7 @@ from gateway.errors import ConfigError, StorefrontError, Unavailable
 from gateway.event import Origin
 from gateway.heartbeat import Departures, Heartbeat
 from gateway.housekeeping import Calendar, Chores, Housekeeping, salvage_under_way
+from gateway.intake.content_links import ContentLinks
 from gateway.intake.health import DeviceBoard
 from gateway.intake.inlet import Inlet
 from gateway.intake.normaliser import Normaliser
@@ -119,7 +120,7 @@ class Gateway:
         self.sightings = Sightings(self.origin, settings.presence, self.subjects)
         self.normaliser = Normaliser(
             self.origin, self.sightings, self.day_keys, self.subjects, time_zone=gateway.time_zone,
-            currency=gateway.currency,
+            currency=gateway.currency, content_links=ContentLinks(settings.interaction.prefixes),
         )  # fmt: skip
         self.intake = Intake(self.normaliser, self.inlet, self.board, self.clock)
         self.coupons: CouponDesk | None = None

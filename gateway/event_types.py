@@ -243,6 +243,7 @@ class FeedbackGiven(EventData, frozen=True, kw_only=True, omit_defaults=True):
     question_id: str
     score: int
     device: str
+    scale: Literal["nps", "smiley"] | None = None  # where the device says which; 1–4 may be either
 
 
 @event("transactions", "interaction.scanned")

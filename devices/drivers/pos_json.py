@@ -49,7 +49,9 @@ of lines: sale, return, void, deposit, fee; of tenders: cash, card, voucher, mob
 A basket, and an answer (NPS 0–10 or smiley 1–4)::
 
     {"basket_id": "b-9", "step": "item_added", "lane": "3", "gtin": "5901234123457", "boot": "b7", "seq": 912}
-    {"question": "nps", "score": 9, "ts": 1795338963000, "boot": "b7", "seq": 913}
+    {"question": "nps", "score": 9, "scale": "nps", "ts": 1795338963000, "boot": "b7", "seq": 913}
+
+`scale` is nps or smiley; without it 1 to 4 may be either, and the question's name decides.
 
 Points, and a consent or its withdrawal; purposes are visits, matching, offers, analytics (a withdrawal without any
 takes all back); without a notice of its own a consent is on the one of `[privacy]`. `member` as in a transaction::
@@ -189,7 +191,7 @@ class PosJson(Driver):
             )
         if peek.question or peek.score:
             answer = msgspec.json.decode(payload, type=AnswerMessage)
-            return Feedback(question=answer.question, score=answer.score, **_stamp(answer))
+            return Feedback(question=answer.question, score=answer.score, scale=answer.scale, **_stamp(answer))
         raise ValueError("neither a transaction, a basket, an answer, points nor a consent")
 
     def _status(self, payload: bytes) -> DeviceState:

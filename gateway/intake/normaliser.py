@@ -22,6 +22,7 @@ from gateway.clock import Instant, rfc3339, rfc3339_s
 from gateway.errors import Rejected, Unavailable
 from gateway.event import Draft, Origin, draft
 from gateway.intake import reading as said
+from gateway.intake.content_links import ContentLinks
 from gateway.intake.person import Identity, Nobody, Subject, Subjects
 from gateway.intake.place import Place
 from gateway.intake.sightings import Sightings
@@ -67,10 +68,12 @@ class Normaliser:
         *,
         time_zone: str = "UTC",
         currency: str = "",
+        content_links: ContentLinks | None = None,
     ) -> None:
         """`time_zone` gives business dates, `currency` is the shop's, where a till does not say.
 
-        `subjects`: who identifiers of persons stand for; without it nobody is ever named.
+        `subjects`: who identifiers of persons stand for; without it nobody is ever named. `content_links`: the QR
+        codes of our own.
         """
         self.counters = NormaliserCounters()
         self._origin = origin
@@ -78,6 +81,7 @@ class Normaliser:
         self._pseudonyms = pseudonyms
         self._subjects = subjects or Nobody()
         self._zone = ZoneInfo(time_zone)
+        self._content_links = content_links or ContentLinks()
         self._currency = currency or None
         self._encode = msgspec.json.Encoder(decimal_format="string").encode
 
@@ -193,6 +197,11 @@ class Normaliser:
                 shopper=subject.shopper if subject is not None else None,
             )  # fmt: skip
             return [self._plain(seen, reading, place, at, delivery, fresh, person=subject)]
+        if (content := self._content_links.content(reading.text)) is not None:
+            shown = types.InteractionScanned(
+                scanner=place.device, campaign=content.campaign, content_id=content.content_id or None
+            )
+            return [self._plain(shown, reading, place, at, delivery, fresh)]
         gs1 = {ai: value for ai, value in reading.gs1.items() if ai not in _PERSONAL_AIS}
         link = reading.digital_link
         if link is not None and any(f"/{ai}/" in link for ai in _PERSONAL_AIS):
@@ -364,7 +373,9 @@ _SIMPLE: dict[type[said.Reading], Callable[[Any, Place], types.EventData | None]
     said.Weight: _weight,
     said.Contact: lambda it, place: types.ContactChanged(contact=it.sensor or place.device, open=it.open),
     said.Button: lambda it, place: types.ButtonPressed(button=it.button or place.device, value=it.value),
-    said.Feedback: lambda it, place: types.FeedbackGiven(question_id=it.question, score=it.score, device=place.device),
+    said.Feedback: lambda it, place: types.FeedbackGiven(
+        question_id=it.question, score=it.score, device=place.device, scale=it.scale
+    ),
 }
 
 Rule = Callable[[Normaliser, Any, Place, Instant, bytes, bool], list[Draft]]

@@ -198,6 +198,7 @@ class Feedback(Reading, frozen=True, tag="feedback", kw_only=True, omit_defaults
 
     question: str
     score: int
+    scale: Literal["nps", "smiley"] | None = None
 
 
 class DoorCount(Reading, frozen=True, tag="door_count", kw_only=True, omit_defaults=True):

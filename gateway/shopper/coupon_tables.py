@@ -89,6 +89,11 @@ _COLUMNS = tuple(field.name for field in msgspec.structs.fields(Use))
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM coupon_use"  # noqa: S608 - our own columns
 _PUT = f"INSERT INTO coupon_use VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 - as above
 _CHANGE = f"UPDATE coupon_use SET {', '.join(f'{name} = ?' for name in _COLUMNS)} WHERE reservation = ?"  # noqa: S608
+# In thousandths, whole: a face has three digits after the point at most.
+AT_RISK = (
+    "SELECT coalesce(sum(CAST(round(face * 1000) AS INTEGER)), 0) FROM coupon_use "
+    "WHERE exposed = 1 AND state IN ('held', 'redeemed')"
+)
 _encode = msgspec.json.Encoder(decimal_format="string").encode
 _known = msgspec.json.Decoder(CouponToken).decode
 
@@ -136,10 +141,7 @@ def standing_of(connection: sqlite3.Connection, token: CouponToken, now_s: float
 
 def at_risk(connection: sqlite3.Connection) -> Decimal:
     """The face of everything that was honoured on the shop's own risk and is not with the platform yet."""
-    rows = connection.execute(
-        "SELECT face FROM coupon_use WHERE exposed = 1 AND state IN ('held', 'redeemed')"
-    ).fetchall()
-    return sum((Decimal(row[0]) for row in rows), Decimal(0))
+    return Decimal(connection.execute(AT_RISK).fetchone()[0]) / 1000
 
 
 def delivered(connection: sqlite3.Connection, through: int) -> int:

@@ -54,8 +54,9 @@ class Commits(Protocol):
 class CouponFigures(msgspec.Struct, frozen=True, kw_only=True):
     """The desk at a glance, for the page and the metrics. Money in `currency`.
 
-    `at_risk`: what would be lost if every coupon honoured on the shop's own risk proved used elsewhere; it never
-    exceeds `at_risk_limit`. `doubled`: sales that gave a discount no use was left for, since the book began.
+    `at_risk`: what would be lost if every coupon honoured on the shop's own risk proved used elsewhere. No reservation
+    brings it above `at_risk_limit`; a till that confirms late, or sells without asking, can. `doubled`: sales
+    that gave a discount no use was left for, since the book began.
     """
 
     currency: str = ""
@@ -160,10 +161,9 @@ class CouponDesk:
     def look(self, query: tables.Query) -> None:
         """Read the figures anew; `query`: of a reader of the journal."""
         counts = {row[0]: row[1] for row in query("SELECT state, count(*) FROM coupon_use GROUP BY state")}
-        faces = query("SELECT face FROM coupon_use WHERE exposed = 1 AND state IN ('held', 'redeemed')")
         doubled = query("SELECT value FROM coupon_fact WHERE name = 'doubled'")
         self._figures = CouponFigures(
-            currency=self.limits.currency, at_risk=sum((Decimal(row[0]) for row in faces), Decimal(0)),
+            currency=self.limits.currency, at_risk=Decimal(query(tables.AT_RISK)[0][0]) / 1000,
             at_risk_limit=self.limits.at_risk, held=counts.get("held", 0), redeemed=counts.get("redeemed", 0),
             issued=query("SELECT count(*) FROM coupon_known WHERE issued")[0][0],
             doubled=int(doubled[0][0]) if doubled else 0,
