@@ -58,8 +58,8 @@ from gateway.status.snapshot import PluggedDevice
 from gateway.subject_data import TABLES
 
 if TYPE_CHECKING:
+    from gateway.camera_desk import CameraDesk
     from gateway.camera_plan import CameraPlan
-    from gateway.cameras import Cameras
     from gateway.shopper.coupons import CouponDesk
     from sync.assembly import Link
     from sync.syncer import SyncState
@@ -93,9 +93,7 @@ class Gateway:
         self.file = file
         self.plans = plan(settings, str(file or "configuration"))
         self.cameras = _camera_plans(settings, file)
-        self.running_cameras: Cameras | None = None
-        if self.cameras:
-            self.running_cameras = _running_cameras()
+        self.camera_desk: CameraDesk | None = None
 
         gateway, storage = settings.gateway, settings.storage
         self.origin = Origin(gateway.tenant, gateway.store, gateway.name)
@@ -247,7 +245,7 @@ class Gateway:
 
     def camera_processes(self) -> list[int]:
         """Ids of the cameras' processes that run now."""
-        return [] if self.running_cameras is None else self.running_cameras.process_ids()
+        return [] if self.camera_desk is None else self.camera_desk.cameras.process_ids()
 
     def deliver_now(self) -> None:
         """Try to deliver what waits at once (within `platform.boot_delay_s`), however long the next wait would be."""
@@ -318,7 +316,23 @@ class Gateway:
         if self.settings.coupons.http:
             self.supervisor.add("coupon-http", lambda: CouponServer(self, desk), patience_s=30.0, stage=SOURCES)
 
+    def _desk(self) -> CameraDesk:
+        """What all cameras share; made with the first of them, and so is the watch over accepted lines."""
+        if self.camera_desk is None:
+            from gateway.acceptance import AcceptanceTests
+            from gateway.camera_desk import CameraDesk
+            from gateway.cameras import Cameras
+            from gateway.drift_watch import DriftWatch
+
+            tests = AcceptanceTests(self.directory / "acceptance", self.clock)
+            self.camera_desk = CameraDesk(Cameras(), tests, self.inlet, self.origin, self.clock)
+            zone = self.settings.gateway.time_zone
+            watch = partial(DriftWatch, self, tests, StoreTime(zone))
+            self.supervisor.add("drift-watch", watch, patience_s=60.0, stage=WITNESSES)
+        return self.camera_desk
+
     def _add_camera(self, camera: CameraPlan) -> None:
+        self._desk()
         name = f"camera-{camera.name}"
         self.supervisor.add(name, partial(self._camera, camera), patience_s=60.0, stage=SOURCES)
 
@@ -373,10 +387,11 @@ class Gateway:
     def _camera(self, camera: CameraPlan) -> Worker:
         from gateway.camera_worker import CameraWorker  # loaded only where there is a camera
 
-        assert self.running_cameras is not None
+        desk = self._desk()
         return CameraWorker(
-            camera, self.origin, self.inlet, self.board, self.clock, self.journal_path, self.running_cameras
-        )
+            camera, self.origin, self.inlet, self.board, self.clock, self.journal_path, desk.cameras,
+            partial(desk.tests.saw, camera.name),
+        )  # fmt: skip
 
     def _projector(self) -> Worker:
         zone = self.settings.gateway.time_zone
@@ -452,8 +467,6 @@ class Gateway:
         """Cameras come, go and change at once; one that is as it was goes on counting."""
         old, new = ({camera.name: camera for camera in group} for group in (self.cameras, cameras))
         said = []
-        if new and self.running_cameras is None:
-            self.running_cameras = _running_cameras()
         for name in sorted(old.keys() - new.keys()):
             self.supervisor.remove(f"camera-{name}")
             self.board.forget(name)
@@ -476,12 +489,6 @@ def _camera_plans(settings: Settings, file: Path | None) -> list[CameraPlan]:
     from gateway.camera_plan import plan_cameras
 
     return plan_cameras(settings, str(file or "configuration"))
-
-
-def _running_cameras() -> Cameras:
-    from gateway.cameras import Cameras  # as above
-
-    return Cameras()
 
 
 def _sources(plans: list[DevicePlan]) -> dict[str, list[DevicePlan]]:

@@ -23,6 +23,7 @@ from gateway.intake.health import DeviceBoard
 from gateway.intake.inlet import Inlet, Item
 from gateway.interval_book import IntervalBook
 from gateway.journal.reader import JournalReader
+from gateway.staff_badges import StaffBadges
 from gateway.wall_grid import SLACK_S, WallGrid
 from vision.camera import Camera
 from vision.model import Crossing, FootfallInterval, Measurement, Slice
@@ -59,6 +60,8 @@ class CameraWorker:
         self._journal = journal
         self._cameras = cameras or Cameras()
         self._watch = watch
+        badges = plan.options.staff_badges
+        self._badges = StaffBadges(badges, journal) if badges and journal is not None else None
         self._source = origin.source(f"camera/{plan.name}")
         self._grid = WallGrid(plan.time_zone, plan.vision.interval_s)
         self._book: IntervalBook | None = None
@@ -90,6 +93,8 @@ class CameraWorker:
         """End the process; what it counted is kept, or counted as lost."""
         self._cameras.take(self.camera)
         self.camera.close()
+        if self._badges is not None:
+            self._badges.close()
         self._hand_on()
         self._give_up(len(self._drafts))
 
@@ -107,6 +112,9 @@ class CameraWorker:
     def _look(self, now: Instant) -> None:
         if self._grid.off_s(now, self.camera.settings.origin_s) > SLACK_S:  # the wall clock has been set
             self.camera.align(self._grid.origin_s(now))
+        if self._badges is not None:
+            for sighting in self._badges.look():
+                self.camera.sighted(sighting)
         state = self.camera.state()
         if state.state == "live":
             self._board.connected(self._plan.name)

@@ -363,6 +363,31 @@ class FootfallCrossed(EventData, frozen=True, kw_only=True, omit_defaults=True):
     at: str
 
 
+class CountError(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One direction of an acceptance test; `error` is (counted − tapped) ÷ tapped with its 95 % interval."""
+
+    tapped: int
+    counted: int
+    matched: int
+    error: float | None = None
+    error_low: float | None = None
+    error_high: float | None = None
+
+
+@event("transactions", "footfall.accepted")
+class FootfallAccepted(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    """A person at the door counted along, and the shop accepts the counter's error as the level to hold."""
+
+    test: str
+    camera: str
+    line: str
+    begun_at: str
+    duration_s: float
+    coverage: float
+    entering: CountError
+    leaving: CountError
+
+
 class Dwell(msgspec.Struct, frozen=True, kw_only=True):
     """Dwell times in seconds over `n` stays."""
 

@@ -33,6 +33,7 @@ from gateway.projections.kpi import Sources
 from gateway.projections.kpi_view import DayView, Outlook, read_day, read_outlook
 from gateway.projections.store_time import StoreTime
 from gateway.runtime.worker import WorkerState
+from gateway.status.camera_routes import CameraDesk
 from gateway.status.event_words import line_of
 from gateway.status.quarantine import Replayed
 from gateway.status.snapshot import (
@@ -167,6 +168,11 @@ class Gateway(Protocol):
 
     def person_counts(self) -> dict[str, int]:
         """What became of readings that named a person, and of consents."""
+        ...
+
+    @property
+    def camera_desk(self) -> CameraDesk | None:
+        """Who answers for the cameras; None while there is none."""
         ...
 
     def worker_of(self, device: str) -> str:

@@ -27,6 +27,7 @@ from gateway.errors import StorefrontError
 from gateway.event import STREAMS, Stream
 from gateway.event_types import AuditRecorded
 from gateway.journal.quarantine import Quarantined
+from gateway.status.camera_routes import CameraDesk, camera_routes
 from gateway.status.language import LANGUAGES, choose
 from gateway.status.page import HERE, PAGES
 from gateway.status.quarantine import Replayed
@@ -103,8 +104,10 @@ class Desk(Protocol):
         ...
 
 
-def application(desk: Desk, default_language: str) -> Starlette:
-    """The whole site."""
+def application(
+    desk: Desk, default_language: str, cameras: Callable[[], CameraDesk | None] = lambda: None
+) -> Starlette:
+    """The whole site. `cameras`: who answers for the cameras, where there are any."""
     return Starlette(
         routes=[
             *(Route(plan.path, _page(desk, name, default_language)) for name, plan in PAGES.items() if plan.parts),
@@ -114,6 +117,7 @@ def application(desk: Desk, default_language: str) -> Starlette:
             Route("/api/events", require("staff")(_events(desk))),
             Route("/healthz", _healthz(desk)),
             Route("/metrics", _metrics(desk)),
+            *camera_routes(cameras),
             *access_routes(desk, lambda request: _language(request, default_language)),
             *quarantine_routes(desk, lambda request: _language(request, default_language)),
             Mount("/static", StaticFiles(directory=HERE / "static", follow_symlink=False)),

@@ -89,7 +89,8 @@ class StatusServer:
         host, port = self._settings.host, self._settings.port
         context = self._tls.context() if self._tls.needed else None
         self._socket = _listen(host, port)
-        site = application(self._desk, self._gateway.settings.gateway.language)
+        gateway = self._gateway
+        site = application(self._desk, gateway.settings.gateway.language, lambda: gateway.camera_desk)
         app = Guard(
             Doorway(site, self.door),
             host,

@@ -76,8 +76,8 @@ def test_a_camera_comes_changes_and_goes_without_a_restart(running: Running) -> 
     gateway = running.gateway
     running.write(DOOR.format(line="a"))
     assert gateway.reload() == ["applied: camera door added"]
-    cameras = gateway.running_cameras
-    assert cameras is not None
+    assert gateway.camera_desk is not None
+    cameras = gateway.camera_desk.cameras
     running.until(lambda: cameras.names() == ["door"] and cameras.process_ids() != [])
     running.until(lambda: cameras.view("door").state.last_frame_age_s is not None)
     assert gateway.reload() == ["nothing changed"]

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from vision.acceptance import Tap, accepted, report, student_t, watched, wilson
+from vision.acceptance import Tap, report, student_t, wilson
 from vision.model import Crossing
 
 
@@ -49,19 +49,7 @@ def test_quantiles() -> None:
     assert (low, high) == pytest.approx((0.8256, 0.9448), abs=0.001)
 
 
-def test_drift_alarms_and_steadiness_does_not() -> None:
-    """A year of steady days is silent; a door that loses a third of the leaving raises the alarm within days."""
-    taps = [Tap("in", 10.0 * i) for i in range(45)] + [Tap("out", 10.0 * i + 5) for i in range(45)]
-    crossings = [Crossing("door", tap.direction, 1, 1, tap.time_s) for tap in taps]
-    drift = accepted(report("door", taps, crossings, 0.0, 900.0, 1.0))
-    rng = random.Random(1)
-    for _ in range(365):
-        came = rng.randint(150, 400)
-        drift = watched(drift, came, round(came * rng.gauss(1.0, 0.03)), 1.0)
-    assert not drift.alarm
-    days = 0
-    while not drift.alarm:
-        days += 1
-        drift = watched(drift, 300, 200, 1.0)
-    assert days <= 5
-    assert watched(drift, 300, 10, 0.5) == drift  # a day in the dark says nothing
+def test_a_dark_camera_accepts_nothing() -> None:
+    """Taps enough, but the camera saw a part of the time only."""
+    taps = [Tap("in", 10.0 * i) for i in range(40)]
+    assert not report("door", taps, [], 0.0, 900.0, 0.9).enough
