@@ -173,11 +173,11 @@ async def _answered(request: Request, work: Callable[[], Response]) -> Response:
 
 
 def _json(value: Any) -> Response:
-    return Response(_encode(value), media_type="application/json", headers={"cache-control": "no-store"})
+    return Response(_encode(value), media_type="application/json")
 
 
 def _picture(picture: Picture) -> Response:
-    return Response(picture.jpeg, media_type="image/jpeg", headers={"cache-control": "no-store"})
+    return Response(picture.jpeg, media_type="image/jpeg")
 
 
 def _no_camera() -> Response:
