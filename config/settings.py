@@ -227,6 +227,7 @@ class FeedSettings(Section, frozen=True, kw_only=True):
     port: Annotated[int, Meta(ge=0, le=65535)] = 8081
     cert_file: str = ""  # PEM; empty: one of the store's own authority, on any address but loopback
     key_file: str = ""
+    dead_after_days: Positive = 14.0  # a required consumer that stands still so long is waited for no longer
     consumers: tuple[ConsumerSettings, ...] = ()
 
 

@@ -22,6 +22,7 @@ from gateway.clock import Clock, Instant
 from gateway.errors import JournalError, JournalFull, Unavailable
 from gateway.event import STREAMS, Draft, Origin, draft
 from gateway.event_types import AlarmCleared, AlarmRaised, EventData, LossDeclared, type_of
+from gateway.feed_watch import FeedWatch, Finding, expire
 from gateway.intake.inlet import Inlet, Item
 from gateway.journal import identity
 from gateway.journal.commit_loop import CommitLoop
@@ -152,6 +153,8 @@ class Housekeeping:
         self._chores = chores
         self._wal_alarm_bytes = wal_alarm_bytes
         self._retention = Retention(policy_of(gateway.settings.storage.retention))
+        feed = gateway.settings.feed
+        self._consumers = FeedWatch([consumer.name for consumer in feed.consumers], feed.dead_after_days)
         self._wal = gateway.journal_path.with_name(gateway.journal_path.name + "-wal")
         self._wal_large_s: float | None = None
         self._wal_told = False
@@ -199,6 +202,7 @@ class Housekeeping:
             self._saved_s = now.mono_s
             self._ask(lambda connection: identity.save(self._gateway.journal_path, connection), stop, None)
         self._watch_wal(now, stop)
+        self._watch_consumers(now, stop)
 
     def _sweep(self, stop: threading.Event) -> None:
         """Delete some chunks and say what went undelivered; the wish stays while there is more."""
@@ -222,6 +226,17 @@ class Housekeeping:
         # Deleting makes the room that telling of it needs: it goes on, and what it gave up is told once there is room.
         self._lost = _joined(sorted(self._lost + lost, key=lambda loss: (loss.stream, loss.first)))
         self._tell_losses(stop)
+
+    def _watch_consumers(self, now: Instant, stop: threading.Event) -> None:
+        """What holds deleting up, and what is given up for it; said first and done then."""
+        nothing: list[Finding] = []
+        for finding in self._ask(lambda connection: self._consumers.look(connection, now), stop, nothing):
+            if self._say([self._draft(event, now) for event in finding.events], stop):
+                self._consumers.said(finding)
+                if finding.expire:
+                    log.error("feed_consumer=expired name=%s", finding.consumer)
+                    name, now_ms = finding.consumer, int(now.wall_s * 1000)
+                    self._ask(lambda connection: expire(connection, name, now_ms), stop, None)  # noqa: B023 - waited for
 
     def _watch_wal(self, now: Instant, stop: threading.Event) -> None:
         """A log that stays large is held by a reader that does not let go."""

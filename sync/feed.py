@@ -89,8 +89,10 @@ class Offsets(Protocol):
         """The consumer's offset; None when it never committed."""
         ...
 
-    def commit(self, consumer: str, position: Position, expected: str | None, required: bool) -> Offset | None:
-        """Commit; None when `expected` ("" = must not exist) is not its version now."""
+    def commit(self, token: FeedToken, position: Position, expected: str | None) -> Offset | None:
+        """Commit for the token's consumer and its streams; None when `expected` ("" = must not exist) is not its
+        version now.
+        """
         ...
 
     def drop(self, consumer: str) -> bool:
@@ -258,7 +260,7 @@ class Feed:
         expected = "" if (if_none_match or "").strip() == "*" else None
         if if_match is not None and if_match.strip() != "*":
             expected = if_match.strip().strip('"') or "?"
-        committed = self.offsets.commit(token.consumer, position, expected, token.required)
+        committed = self.offsets.commit(token, position, expected)
         if committed is None:
             raise FeedRefused(412, "offset-changed", "the offset was committed by somebody else meanwhile")
         return committed

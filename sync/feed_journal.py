@@ -21,7 +21,7 @@ from gateway.errors import Unavailable
 from gateway.event import STREAMS, Stream
 from gateway.journal.cursor import advance, ensure, forget, positions
 from gateway.journal.reader import JournalReader, StoredEvent
-from sync.feed import Bounds, Offset, Page, Position
+from sync.feed import Bounds, FeedToken, Offset, Page, Position
 
 T = TypeVar("T")
 
@@ -122,19 +122,24 @@ class JournalOffsets:
         """The committed offset."""
         return self._run(lambda connection: _find(connection, consumer))
 
-    def commit(self, consumer: str, position: Position, expected: str | None, required: bool) -> Offset | None:
-        """Move the cursors forward, in one transaction; a stream behind its cursor stays where it is."""
+    def commit(self, token: FeedToken, position: Position, expected: str | None) -> Offset | None:
+        """Move the cursors forward, in one transaction; a stream behind its cursor stays where it is.
+
+        Only the token's own streams have a cursor: retention would wait for ever for one that is never read.
+        """
         now_ms = int(self._clock.now().wall_s * 1000)
 
         def work(connection: Any) -> Offset | None:
-            before = _find(connection, consumer)
+            before = _find(connection, token.consumer)
             if expected is not None and expected != (before.version if before else ""):
                 return None
-            name = f"feed:{consumer}"
-            ensure(connection, name, required, now_ms=now_ms)
-            for stream, at in zip(STREAMS, position, strict=True):
-                advance(connection, name, stream, at, now_ms)
-            return _find(connection, consumer)
+            name = f"feed:{token.consumer}"
+            forget(connection, name, besides=token.streams)
+            mine = [stream for stream in STREAMS if stream in token.streams]
+            ensure(connection, name, token.required, streams=mine, now_ms=now_ms)
+            for stream in mine:
+                advance(connection, name, stream, position[STREAMS.index(stream)], now_ms)
+            return _find(connection, token.consumer)
 
         return self._run(work)
 

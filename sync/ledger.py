@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gateway.clock import Clock
-from gateway.errors import Rejected, Unavailable
+from gateway.errors import Unavailable
 from gateway.event import STREAMS, Stream
 from gateway.journal import identity
-from gateway.journal.cursor import UPLINK, acknowledge, position_of
+from gateway.journal.cursor import UPLINK, acknowledge, renumber
 from gateway.journal.reader import JournalReader, StoredEvent
 from sync.ports import StreamView
 from sync.uplink import EpochReason
@@ -80,7 +80,7 @@ class JournalLedger:
         """A new epoch from `base` on."""
         now_ms = int(self._clock.now().wall_s * 1000)
         epoch = secrets.token_hex(16)
-        self._run(lambda connection: _renumber(connection, stream, base, epoch, self._gateway, reason, now_ms))
+        self._run(lambda connection: renumber(connection, stream, base, epoch, self._gateway, reason, now_ms))
         self._run(lambda connection: identity.save(self._path, connection))
         return epoch
 
@@ -91,18 +91,6 @@ class JournalLedger:
             raise Unavailable(
                 "move uplink cursor", str(self._path), f"the journal did not answer within {_ANSWER_S:g} s"
             ) from error
-
-
-def _renumber(connection: Any, stream: Stream, base: int, epoch: str, gateway: str, reason: str, now_ms: int) -> None:
-    """Put an epoch over everything above `base`, in place of younger ones that nothing was delivered of."""
-    settled = position_of(connection, UPLINK, stream)
-    if base < settled:
-        raise Rejected("begin epoch", stream, f"positions up to {settled} are delivered under their numbers")
-    connection.execute("DELETE FROM epoch WHERE stream = ? AND base >= ?", (stream, base))
-    connection.execute(
-        "INSERT INTO epoch (stream, epoch, base, gateway, reason, opened_ms) VALUES (?, ?, ?, ?, ?, ?)",
-        (stream, epoch, base, gateway, reason, now_ms),
-    )
 
 
 def _table(stream: Stream) -> str:

@@ -159,15 +159,35 @@ def expire_through(connection: sqlite3.Connection, stream: Stream, through: int,
     return expired
 
 
-def forget(connection: sqlite3.Connection, name: str) -> bool:
-    """Remove a cursor from every stream; False when there was none.
+def forget(connection: sqlite3.Connection, name: str, *, besides: Sequence[str] = ()) -> bool:
+    """Remove a cursor from every stream, but for `besides`; False when there was none.
 
     Raises:
         Rejected: it is the uplink's, which stands for what was delivered.
     """
     if name == UPLINK:
         raise Rejected("forget cursor", name, "it stands for what was delivered and cannot be removed")
-    return connection.execute("DELETE FROM cursor WHERE name = ?", (name,)).rowcount > 0
+    kept = ", ".join("?" for _ in besides)
+    sql = f"DELETE FROM cursor WHERE name = ? AND stream NOT IN ({kept})"  # noqa: S608 - marks only
+    return connection.execute(sql, (name, *besides)).rowcount > 0
+
+
+def renumber(
+    connection: sqlite3.Connection, stream: Stream, base: int, epoch: str, gateway: str, reason: str, now_ms: int
+) -> None:  # fmt: skip
+    """Put an epoch over everything above `base`, in place of younger ones that nothing was delivered of.
+
+    Raises:
+        Rejected: positions above `base` are delivered under their numbers.
+    """
+    settled = position_of(connection, UPLINK, stream)
+    if base < settled:
+        raise Rejected("begin epoch", stream, f"positions up to {settled} are delivered under their numbers")
+    connection.execute("DELETE FROM epoch WHERE stream = ? AND base >= ?", (stream, base))
+    connection.execute(
+        "INSERT INTO epoch (stream, epoch, base, gateway, reason, opened_ms) VALUES (?, ?, ?, ?, ?, ?)",
+        (stream, epoch, base, gateway, reason, now_ms),
+    )
 
 
 def required_floor(connection: sqlite3.Connection, stream: Stream) -> int:

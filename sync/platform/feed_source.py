@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 
 from gateway.errors import Rejected
-from sync.feed import Bounds, Offset, Page, Position
+from sync.feed import Bounds, FeedToken, Offset, Page, Position
 from sync.platform.store import PlatformStore
 
 
@@ -44,13 +44,13 @@ class PlatformFeed:
         found = self._store.offset(consumer)
         return None if found is None else Offset((found[0],), str(found[1]))
 
-    def commit(self, consumer: str, position: Position, expected: str | None, required: bool) -> Offset | None:
+    def commit(self, token: FeedToken, position: Position, expected: str | None) -> Offset | None:
         """Commit a consumer's offset; this platform keeps everything, so nothing needs to be required."""
         if expected is not None and expected != "" and not expected.isdigit():
             return None
         version = None if expected is None else int(expected or 0)
         try:
-            return Offset(position, str(self._store.commit(consumer, position[0], version)))
+            return Offset(position, str(self._store.commit(token.consumer, position[0], version)))
         except Rejected:
             return None
 
