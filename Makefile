@@ -12,7 +12,7 @@ PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 UV     := uv
 ARGS   ?=
 
-.PHONY: run test check lint types imports bench docs lock tools clean help
+.PHONY: run test check lint types imports bench docs lock sbom tools clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -62,6 +62,11 @@ docs: $(TOOLED)
 lock:
 	$(UV) pip compile $(LOCKED) --group build -o requirements.lock pyproject.toml
 	$(UV) pip compile $(LOCKED) --group build --all-extras -o requirements-dev.lock pyproject.toml
+
+# What is installed with us, with versions and hashes, as CycloneDX JSON; from the lock, so nothing is asked of anybody.
+sbom: $(TOOLED)
+	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application --output-reproducible \
+	  -o sbom.cdx.json requirements.lock
 
 LOCKED := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 

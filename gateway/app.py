@@ -25,7 +25,9 @@ from devices.transports.mqtt import MqttLink
 from devices.transports.mqtt_settings import MqttSettings, Tls, broker_address
 from devices.transports.port_watch import PortBoard, PortWatch
 from devices.usb_hints import hint_of
+from gateway.access.accounts import Accounts
 from gateway.access.audit import Audit
+from gateway.access.notes import Notes
 from gateway.broker_worker import BrokerWorker
 from gateway.clock import Clock, SystemClock
 from gateway.erasing import Erasing, Forget
@@ -106,6 +108,7 @@ class Gateway:
             ballast_bytes=storage.ballast_mib << 20, seal=self.seal.seal,
         )  # fmt: skip
         self.commits = CommitLoop(self.writer, self.inlet, window_s=storage.window_s)
+        self.accounts = Accounts(self.directory, self.clock)
         self.audit = Audit(self.directory, self.journal_path, self.origin, self.inlet, self.commits, self.clock)
         keys, privacy = self.directory / "keys", settings.privacy
         self.day_keys = DayKeys(keys, gateway.time_zone)
@@ -171,12 +174,14 @@ class Gateway:
 
         Raises:
             ConfigError: the new file is wrong; nothing was changed.
+            Unavailable: the act cannot be noted for the audit trail; nothing was changed.
         """
         if self.file is None:
             raise ConfigError("reload", "configuration", "there is no file to read again", "start with --config")
         fresh = load(self.file)
         plans = plan(fresh, str(self.file))
         cameras = _camera_plans(fresh, self.file)
+        self.accounts.note("config.reload", self.file.name)
         said = [f"restart needed: [{name}] changed" for name in restart_needed(self.settings, fresh)]
         if fresh.log != self.settings.log:
             logging.getLogger().setLevel(fresh.log.level.upper())
@@ -264,6 +269,7 @@ class Gateway:
             self._add_camera(camera)
         add("replays", lambda: Replays(self), patience_s=90.0, stage=SOURCES)
         add("departures", lambda: Departures(self.normaliser, self.inlet, self.clock), patience_s=10.0, stage=WITNESSES)
+        add("audit", lambda: Notes(self.accounts, self.audit, self.commits), patience_s=30.0, stage=WITNESSES)
         add("heartbeat", lambda: Heartbeat(self, self._declared), patience_s=30.0, stage=WITNESSES)
         add("housekeeping", lambda: Housekeeping(self, self.chores), patience_s=60.0, stage=WITNESSES)
         add("erasing", lambda: Erasing(self, TABLES, self.forgets), patience_s=90.0, stage=WITNESSES)

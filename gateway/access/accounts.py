@@ -33,6 +33,7 @@ LOCK_S = 900.0
 MOST_ACCOUNTS = 64
 _MOST_ATTEMPTS = 1024
 _MOST_NOTES = 256
+_SUBJECT = 120
 _LOCK_WAIT_S = 5.0
 _NAME = re.compile(r"^[\w.-][\w .-]{0,30}[\w.-]$|^\w$")
 SETUP = "setup"
@@ -334,6 +335,8 @@ class Accounts:
     def note(self, act: str, subject: str) -> None:
         """Write down an act for the audit trail. Raises Unavailable when too many wait already."""
         at_ms = int(self._clock.now().wall_s * 1000)
+
+        subject = subject[:_SUBJECT]
 
         def change(book: Book) -> Book:
             if len(book.notes) >= _MOST_NOTES:

@@ -13,6 +13,7 @@ import msgspec
 from config.loader import data_directory, journal_path
 from config.settings import Settings
 from devices.plan import plan
+from gateway.access.accounts import Accounts
 from gateway.clock import SystemClock
 from gateway.commands.common import journal_of, print_json, settings_of
 from gateway.commands.ownership import become_owner
@@ -83,6 +84,7 @@ def replay(config: Path | None, ids: list[int], *, everything: bool, as_json: bo
     outcomes: list[Outcome] = []
     if ids:
         spool = Spool(settings)
+        Accounts(data_directory(settings), SystemClock()).note("quarantine.replay", ", ".join(map(str, ids)))
         request = spool.put(ids)
         with bar("replaying"):
             outcomes = _await(spool, request, _Alone(settings, plans, path, spool))

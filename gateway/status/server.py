@@ -46,7 +46,6 @@ _CONNECTIONS = 100
 _ANSWER_S = 10.0
 _WAIT_S = 0.25
 _CLOSE_S = 1.0
-_NOTES_EVERY_S = 5.0
 _LOOK_S = 0.2
 
 
@@ -64,13 +63,12 @@ class StatusServer:
         self._gateway = gateway
         self._settings = gateway.settings.page
         self._desk = _Desk(Observer(gateway), Page(gateway.settings.gateway.time_zone))
-        self._accounts = Accounts(data_directory(gateway.settings), gateway.clock)
-        self.door = Door(self._accounts, gateway.audit, gateway.clock, local=self._settings.host in LOOPBACK)
+        accounts = Accounts(data_directory(gateway.settings), gateway.clock)
+        self.door = Door(accounts, gateway.audit, gateway.clock, local=self._settings.host in LOOPBACK)
         self._tls = ServerTls(
             "page", self._settings.host, self._settings.names, (self._settings.cert_file, self._settings.key_file),
             data_directory(gateway.settings), gateway.settings.gateway.store, gateway.clock,
         )  # fmt: skip
-        self._noted_s = 0.0
         self._socket: socket.socket | None = None
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
@@ -121,16 +119,6 @@ class StatusServer:
             raise Unavailable("serve page", self._settings.host, "the HTTP server has ended", "see the log")
         self._desk.answer(_WAIT_S)
         self._tls.renew()
-        if (now_s := time.monotonic()) - self._noted_s >= _NOTES_EVERY_S:
-            self._noted_s = now_s
-            self._tell_notes()
-
-    def _tell_notes(self) -> None:
-        """Put what was done at the box itself into the audit trail; what cannot be put there now waits."""
-        with contextlib.suppress(Unavailable):
-            for note in self._accounts.book().notes if self._gateway.commits.is_open else ():
-                self._gateway.audit.record(note.act, role="box", subject=note.subject, at_s=note.at_ms / 1000)
-                self._accounts.noted(1)
 
     def close(self) -> None:
         """End the server, then release what it looked at."""

@@ -381,5 +381,6 @@ ACTS: dict[str, str] = {
     "quarantine.open": _("Quarantined message opened"),
     "quarantine.replay": _("Quarantined message tried again"),
     "account.reset": _("Account reset at the box"),
+    "config.reload": _("Configuration read again"),
 }
 """What the audit trail calls an act; another one is shown as it is."""

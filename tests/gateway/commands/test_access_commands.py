@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from gateway.access.accounts import Accounts
+from gateway.access.notes import Notes
 from gateway.clock import SystemClock
 from gateway.commands import access
 from gateway.errors import Rejected, Unavailable
-from gateway.status.server import StatusServer
 from tests.gateway.status.shop import FakeGateway
 
 
@@ -60,7 +60,7 @@ def test_an_account_is_added_listed_reset_and_removed_and_every_act_is_noted(
     ]  # fmt: skip
 
 
-def test_the_running_page_puts_the_notes_into_the_trail_and_a_changed_record_is_found(
+def test_the_running_gateway_puts_the_notes_into_the_trail_and_a_changed_record_is_found(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     gateway = FakeGateway(tmp_path)
@@ -71,10 +71,7 @@ def test_the_running_page_puts_the_notes_into_the_trail_and_a_changed_record_is_
     stop = threading.Event()
     committing = threading.Thread(target=lambda: [gateway.commits.step(stop) for _ in iter(stop.is_set, True)])
     committing.start()
-    server = StatusServer(gateway)
-    server.open()
-    server.step(stop)
-    server.close()
+    Notes(Accounts(tmp_path, gateway.clock), gateway.audit, gateway.commits).step(stop)
     stop.set()
     gateway.inlet.wake()
     committing.join(5)
