@@ -272,6 +272,10 @@ BENCHES = (
         "fleet", "A fleet after an outage", "bench.fleet", None, None, (), (30, 60), read_fleet,
     ),
     Bench(
+        "projections", "Read models: folding, rebuild, forecast", "bench.projections",
+        ("--events", "50000"), ("--events", "200000"), ("--events", "1000000"), (30, 90),
+    ),
+    Bench(
         "faults", "kill -9 and power cuts under load", "bench.faults",
         ("--kills", "12", "--cuts", "2", "--broker", "mosquitto"), ("--kills", "30", "--cuts", "5"), (), (45, 120),
     ),

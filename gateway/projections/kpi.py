@@ -289,15 +289,14 @@ class _Window:
         if coverage is not None and coverage < ENOUGH:  # in minus out of a part of the day is no number of persons
             return Figure(value=None, coverage=coverage, reason="counter_dark")
         peaks: list[int] = []
-        day = ""
-        for at_ms in range(self._begin_ms, self._end_ms, HOUR_MS):
-            if self._time.day(at_ms) == day:
-                continue
-            day = self._time.day(at_ms)
+        for day in sorted({self._time.day(at_ms) for at_ms in range(self._begin_ms, self._end_ms, HOUR_MS)}):
             found = inside_on(self._rows, self._sources, self._time, day, self._end_ms)
-            peaks += [peak for hour, peak in found.peaks.items() if self._begin_ms <= hour < self._end_ms]
+            own = [peak for hour, peak in found.peaks.items() if self._is_own(hour)]
+            if not own and any(it.day == day and self._is_own(it.hour_ms) for it in self._rows.lines):
+                return Figure(value=None, coverage=coverage, reason="not_kept")
+            peaks += own
         if not peaks:
-            return Figure(value=None, coverage=coverage, reason="not_kept")
+            return Figure(value=None, coverage=coverage, reason="counter_dark")
         return Figure(value=Decimal(max(peaks)), coverage=coverage)
 
     def _transactions(self, count: int, told: bool, coverage: float | None) -> Figure:

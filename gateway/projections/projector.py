@@ -43,9 +43,12 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 CHUNK = 500  # events of a stream in one transaction: its writing takes a few milliseconds
+CATCH_UP = 2000  # while hardly anything comes in, nobody waits for a longer one
 _IDLE_S = 0.4  # also how late a number on the page may be
-_REST = 2.0  # after a full chunk it rests this many times as long as it worked: intake comes first
+_REST = 2.0  # after a full chunk in a busy hour it rests this many times as long as it worked: intake comes first
+_BUSY_PER_S = 20.0  # events that come in
 _REST_MOST_S = 0.2
+_READ_BYTES = 2 << 20
 _COMMIT_S = 20.0
 _FULL_RETRY_S = 5.0
 _PRUNE_EVERY_S = 6 * 3600.0
@@ -113,6 +116,9 @@ class Projector:
         self._ready = False
         self._pruned_s: float | None = None
         self._full = False
+        self._chunk = CHUNK
+        self._more = False  # the last look was cut off by the chunk's length or size
+        self._heads: tuple[float, int] | None = None  # monotonic seconds, and the events there were
 
     def open(self) -> None:
         """Nothing yet: the journal may still be opening."""
@@ -147,14 +153,24 @@ class Projector:
         if self._full:
             log.info("projections=going_on")
             self._full = False
-        if any(fold.end - fold.start >= CHUNK for fold in folds):
-            stop.wait(min(_REST_MOST_S, _REST * (self._clock.now().mono_s - began_s)))
+        if self._more:
+            now_s = self._clock.now().mono_s
+            busy = self._busy(now_s)
+            self._chunk = CHUNK if busy else CATCH_UP
+            stop.wait(min(_REST_MOST_S, _REST * (now_s - began_s)) if busy else 0.0)
         else:
+            self._chunk = CHUNK
             stop.wait(_IDLE_S)
 
     def close(self) -> None:
         """Release the reader."""
         self._reader.close()
+
+    def _busy(self, now_s: float) -> bool:
+        """Whether events come in, since this was asked last; the first time it is taken for granted."""
+        heads = sum(self._reader.head(stream) for stream in STREAMS)
+        before, self._heads = self._heads, (now_s, heads)
+        return before is None or heads - before[1] > _BUSY_PER_S * (now_s - before[0])
 
     def _prepare(self, stop: threading.Event) -> None:
         if not self._reader.is_open:
@@ -165,13 +181,18 @@ class Projector:
 
     def _fold(self) -> list[Fold]:
         folds: list[Fold] = []
+        self._more = False
         for stream in STREAMS:
             members = [projection for projection in self._projections if stream in projection.streams]
             if not members:
                 continue
-            events = self._reader.read(stream, min(self._positions[it.name, stream] for it in members), CHUNK)
+            events = self._reader.read(
+                stream, min(self._positions[it.name, stream] for it in members), self._chunk, _READ_BYTES
+            )
             if not events:
                 continue
+            size_bytes = sum(len(event.json) for event in events)
+            self._more = self._more or len(events) >= self._chunk or size_bytes > _READ_BYTES // 2
             facts = [fact for event in events if (fact := fact_of(event)) is not None]
             end = events[-1].position
             for projection in members:

@@ -273,3 +273,12 @@ def test_opening_hours_may_end_at_midnight_or_after() -> None:
     bar = opening("18:00-02:00")
     assert bar is not None and [(end - begin) // HOUR_MS for begin, end in bar.spans(DAY, time)] == [2, 6]
     assert opening("") is None
+
+
+def test_a_week_of_which_a_day_has_lost_its_intervals_has_no_peak(shop: Shop) -> None:
+    shop.minutes()
+    shop.minutes(begin=TEN - 86_400_000, in_=2)
+    assert shop.day(day="2026-11-19", last=DAY)["occupancy_peak"].value == 240
+    shop.connection.execute("DELETE FROM footfall_interval WHERE day = '2026-11-19'")
+    assert shop.day(day="2026-11-19", last=DAY)["occupancy_peak"].reason == "not_kept"
+    assert shop.day()["occupancy_peak"].value == 120
