@@ -348,19 +348,66 @@ def doctor(config: Config = None, json: Json = False) -> int:
     return command.doctor(config, as_json=json)
 
 
-@app.command()
+platform_app = typer.Typer(help="Serve the reference platform: for demos and integrators, not for production.")
+app.add_typer(platform_app, name="platform")
+Database = Annotated[
+    Path | None, typer.Option(help="SQLite file of the platform; beside the gateway's data if not given.")
+]
+Region = Annotated[str, typer.Option(help="ISO 3166: where a phone number without a country code is from.")]
+
+
+@platform_app.callback(invoke_without_command=True)
 def platform(
-    database: Annotated[Path | None, typer.Option(help="SQLite file; beside the gateway's data if not given.")] = None,
+    context: typer.Context,
+    database: Database = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8090,
     gateway: Annotated[list[str] | None, typer.Option(help="NAME=REFERENCE of a gateway's token.")] = None,
     reader: Annotated[list[str] | None, typer.Option(help="NAME=REFERENCE of a feed reader's token.")] = None,
     enrol: Annotated[list[str] | None, typer.Option(help="Print a claim code for this gateway, valid a day.")] = None,
+    admin: Annotated[str, typer.Option(help="REFERENCE of the token for profiles and commands.")] = "",
+    region: Region = "CN",
 ) -> int:
     """Serve the reference platform: for demos and integrators, not for production."""
+    if context.invoked_subcommand is not None:
+        return 0
     from gateway.commands import platform as command
 
-    return command.platform(database, host, port, gateway or [], reader or [], enrol or [])
+    return command.platform(database, host, port, gateway or [], reader or [], enrol or [], admin, region)
+
+
+@platform_app.command("import")
+def platform_import(
+    files: Annotated[list[Path], typer.Argument(help="CSV: members, registrations, consents, coupons or orders.")],
+    database: Database = None,
+    region: Region = "CN",
+    json: Json = False,
+) -> int:
+    """Import online history; the kind of a file is told by its header. Exit code 1 when a row was refused."""
+    from gateway.commands import platform_profiles as command
+
+    return command.import_files(database, files, region, as_json=json)
+
+
+@platform_app.command("rebuild")
+def platform_rebuild(database: Database = None, json: Json = False) -> int:
+    """Match everything again from the first event; imports, parted links and erasures stay."""
+    from gateway.commands import platform_profiles as command
+
+    return command.rebuild(database, as_json=json)
+
+
+@platform_app.command("segments")
+def platform_segments(
+    database: Database = None,
+    model: Annotated[Literal["logistic", "boosting"], typer.Option(help="What learns who stays away.")] = "logistic",
+    horizon_days: Annotated[int, typer.Option(help="Who buys nothing for so long has gone.", min=7, max=180)] = 30,
+    json: Json = False,
+) -> int:
+    """Print RFM segments with their thresholds, clusters, and churn with AUC and calibration on later days."""
+    from gateway.commands import platform_profiles as command
+
+    return command.segments(database, model, horizon_days, as_json=json)
 
 
 @app.command()

@@ -18,13 +18,15 @@ from sync.feed import FeedToken, token_digest
 from sync.http_client import ClientOptions, HttpClient
 from sync.platform.app import Guard, platform_app
 from sync.platform.enrolments import Enrolments
+from sync.platform.platform_keys import keys_beside
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def platform(
-    database: Path | None, host: str, port: int, guards: list[str], readers: list[str], enrol: list[str]
-) -> int:
+    database: Path | None, host: str, port: int, guards: list[str], readers: list[str], enrol: list[str],
+    admin: str = "", region: str = "CN",
+) -> int:  # fmt: skip
     """Serve the reference platform until Ctrl-C.
 
     Args:
@@ -32,9 +34,11 @@ def platform(
         host, port: where to listen.
         guards: `gateway=REFERENCE` of the token each gateway must show; none: every gateway on loopback.
         readers: `consumer=REFERENCE` of the token of each reader of its feed.
+        admin: reference of the token for profiles and commands; without it, and with guards, nobody sees profiles.
+        region: where a phone number without a country code is from.
         enrol: gateways for which a claim code is printed; with it, only who has a token or has enrolled may write.
     """
-    if not (guards or enrol) and host not in _LOOPBACK:
+    if not (guards or enrol or admin) and host not in _LOOPBACK:
         raise ConfigError(
             "start platform", host, "without tokens everybody could write", "name them: --gateway gw01=file:/path"
         )
@@ -45,9 +49,15 @@ def platform(
         guards=[Guard(name, token_digest(secret)) for name, secret in map(_named, guards)],
         tokens=[FeedToken(name, token_digest(secret), STREAMS) for name, secret in map(_named, readers)],
         enrolled_only=bool(enrol),
+        admin=token_digest(resolve_secret(admin, "--admin")) if admin else None,
         started=lambda enrolments: _invite(enrolments, enrol),
+        profiles=True,
+        region=region,
     )
     print(f"Reference platform: http://{host}:{port}  data: {path}  (not for production)", flush=True)
+    print(f"  profiles: http://{host}:{port}/profiles", flush=True)
+    keys = keys_beside(path)
+    print(f'  for [privacy] of the shops: seal_keys = {{ "{keys.seal_id}" = "{keys.seal_public}" }}', flush=True)
     uvicorn.run(app, host=host, port=port, log_level="warning", server_header=False)
     return 0
 

@@ -34,7 +34,10 @@ from sync.feed import CursorCode, Feed, FeedRefused, FeedToken
 from sync.feed_routes import BATCH_TYPE, FeedRoutes, problem
 from sync.platform.enrolments import EnrolmentRefused, Enrolments
 from sync.platform.feed_source import PlatformFeed
+from sync.platform.history import spelling
 from sync.platform.judge import judge as default_judge
+from sync.platform.profile_pages import ProfilePages
+from sync.platform.profiles import Profiles
 from sync.platform.store import (
     Consumed,
     GatewayClosed,
@@ -295,6 +298,8 @@ def platform_app(
     admin: bytes | None = None,
     enrolled_only: bool = False,
     started: Callable[[Enrolments], None] = lambda enrolments: None,
+    profiles: bool = False,
+    region: str = "CN",
 ) -> Starlette:
     """The platform as an ASGI application; its database is opened when the server starts.
 
@@ -310,6 +315,9 @@ def platform_app(
         admin: SHA-256 of the token that may give commands; with neither it nor guards, everybody may.
         enrolled_only: without guards too, a gateway must show the key that it enrolled with.
         started: called when the database is open; may give claim codes. `app.state.enrolments` is the same object.
+        profiles: match persons, in a database and with keys beside this one, and show them under /profiles; then
+            `app.state.profiles` is there.
+        region: where a phone number without a country code is from.
     """
     store = PlatformStore(path, judge, durable=durable)
     source = PlatformFeed(store)
@@ -318,12 +326,16 @@ def platform_app(
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await run_in_threadpool(store.open)
+        if persons is not None:
+            await run_in_threadpool(persons.open)
         await run_in_threadpool(started, enrolments)
         feed = Feed(source, source, bytes.fromhex(store.fact("secret")), 1)
         app.router.routes.extend(FeedRoutes(feed, tokens).routes())
         try:
             yield
         finally:
+            if persons is not None:
+                await run_in_threadpool(persons.close)
             await run_in_threadpool(store.close)
 
     app.router.lifespan_context = lifespan
@@ -331,6 +343,12 @@ def platform_app(
     enrolments = Enrolments(store, path.with_name(path.name + ".authority"), time_of)
     platform = Platform(store, limits or PlatformLimits(), guards, quota, time_of, admin, enrolments, enrolled_only)
     app.router.routes.extend(platform.routes())
+    persons = Profiles(store, time_of, durable=durable) if profiles else None
+    if persons is not None:
+        unguarded = not (guards or admin or enrolled_only)
+        pages = ProfilePages(persons, time_of, admin, open_to_all=unguarded, normalise=spelling(region))
+        app.router.routes.extend(pages.routes())
+    app.state.profiles = persons
     app.state.store = store
     app.state.enrolments = enrolments
     return app

@@ -35,6 +35,14 @@ _PURPOSES: Final = frozenset({"visits", "matching", "offers", "analytics"})
 _BY: Final = ("member", "phone", "email", "app", "payment")  # columns that name a person, the surest first
 
 
+def spelling(region: str) -> Normalise:
+    """The shops' own spelling; `region`: where a phone number without a country code is from."""
+    from gateway.shopper.identifiers import Rules, normalise
+
+    rules = Rules(region=region)
+    return lambda scheme, raw: normalise(scheme, raw, rules)  # type: ignore[arg-type]  # checked by the callers
+
+
 class Problem(msgspec.Struct, frozen=True):
     """A row that was refused. `line`: of the file, the header is line 1."""
 

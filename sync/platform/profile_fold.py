@@ -127,11 +127,17 @@ class ProfileFold:
             writing.sql("DELETE FROM fact WHERE name IN ('unreadable', 'unopened', 'withdrawn')")
             writing.set_fact(_CURSOR, "0")
 
-    def run(self, stop: threading.Event, failed: Callable[[BaseException], None]) -> None:
-        """Fold until told to stop; what ends it early is handed to `failed`."""
+    def run(
+        self, stop: threading.Event, failed: Callable[[BaseException], None], idle: Callable[[], object] = lambda: None
+    ) -> None:
+        """Fold until told to stop, `idle` when there is nothing to; what ends it early is handed to `failed`."""
         try:
             while not stop.is_set():
-                stop.wait(_REST_S if self.step() else _IDLE_S)
+                if self.step():
+                    stop.wait(_REST_S)
+                else:
+                    idle()
+                    stop.wait(_IDLE_S)
         except Exception as error:  # noqa: BLE001 - the worker's shell: serving goes on without profiles, and says so
             failed(error)
 
