@@ -269,6 +269,10 @@ BENCHES = (
         ("--seconds", "6", "--coupons", "200", "--kills", "5"), ("--kills", "20"), ("--full",), (45, 120),
     ),
     Bench(
+        "identity", "Persons: cost of naming one, canaries", "bench.identity",
+        ("--persons", "2000", "--canaries", "140"), ("--persons", "5000", "--canaries", "1000"), (), (40, 120),
+    ),
+    Bench(
         "fleet", "A fleet after an outage", "bench.fleet", None, None, (), (30, 60), read_fleet,
     ),
     Bench(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -12,8 +13,10 @@ from config.settings import PresenceSettings
 from gateway.clock import FakeClock, Instant
 from gateway.errors import Rejected
 from gateway.event import Draft, Origin
+from gateway.event_types import ConsentGranted, Shopper
 from gateway.intake import reading as said
 from gateway.intake.normaliser import Normaliser
+from gateway.intake.person import Identity, Subject
 from gateway.intake.place import Place
 from gateway.intake.sightings import Sightings
 
@@ -188,3 +191,91 @@ def test_a_mapping_that_does_not_fit_its_event_is_rejected_with_the_field(
     wrong = said.Custom(event_type="store.stock.counted.v1", values={"gtin": "1", "zone": "a"})
     with pytest.raises(Rejected, match="epc_count"):
         normaliser.drafts(wrong, place(), clock.now())
+
+
+class Agreed:
+    """Everybody agreed; what was asked is kept for the test."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Identity, ...]] = []
+
+    def subject(self, identities: Sequence[Identity], at: Instant, happened_s: float) -> Subject | None:
+        self.asked.append(tuple(identities))
+        return Subject(Shopper(day_key="k" * 32, scheme=identities[0].scheme), "r-1") if identities else None
+
+    def consent(self, act: said.ConsentAct, at: Instant, happened_s: float) -> ConsentGranted:
+        return ConsentGranted(
+            record_id=act.record_id or "c-1", purposes=("visits",), notice_version="1", notice_digest="", language="",
+            method="till", shopper=Shopper(day_key="k" * 32),
+        )  # fmt: skip
+
+
+def test_every_reading_with_a_person_names_the_subject_and_the_consent(clock: FakeClock) -> None:
+    """Sales, points, loyalty scans and shoppers' cards; the raw identifier stays behind."""
+    agreed = Agreed()
+    normaliser = Normaliser(ORIGIN, Sightings(ORIGIN, PresenceSettings(), agreed), Keys(), agreed)
+    readings: list[tuple[said.Reading, str]] = [
+        (said.Sale(sequence="1", member="A-1", identities=(Identity("phone", "138"),),
+                   totals=said.Totals(net=Decimal(1))), "loyalty"),
+        (said.Points(programme="club", points=Decimal(5), member="A-1"), "shopper"),
+        (said.Scan(kind="loyalty", text="A-1", campaign="winter", content_id="poster-3"), "shopper"),
+        (said.CardRead(number=4711, version=1, printed="0"), "shopper"),
+    ]  # fmt: skip
+    for reading, field in readings:
+        (draft,) = normaliser.drafts(reading, place(personal=True), clock.now())
+        event = decoded(draft)
+        data = event["data"]
+        assert isinstance(data, dict) and data[field]["day_key"] == "k" * 32 and event["consentref"] == "r-1"
+        assert b"A-1" not in draft.body and b"4711" not in draft.body
+    assert agreed.asked[0] == (Identity("member", "A-1"), Identity("phone", "138"))
+    assert normaliser.counters.subjects_dropped == 0
+
+
+def test_a_shoppers_beacon_is_its_day_key_or_nothing(clock: FakeClock) -> None:
+    """Without a consent its arrival is no event at all: nothing would be left of it but the name."""
+    sighting = said.BeaconSighting(scheme="ibeacon", beacon="u/1/2", rssi_dbm=-40.0, receiver="door")
+    for subjects, expected in ((Agreed(), 1), (None, 0)):
+        sightings = Sightings(ORIGIN, PresenceSettings(), subjects)
+        normaliser = Normaliser(ORIGIN, sightings, Keys(), subjects)
+        drafts = [
+            draft
+            for _ in range(5)
+            for draft in normaliser.drafts(sighting, place("ble", personal=True), clock.advance(0.5))
+        ]
+        assert len(drafts) == expected and not any(b"u/1/2" in draft.body for draft in drafts)
+        assert sightings.subjects_dropped == 1 - expected
+
+
+def test_a_consent_told_twice_is_one_fact(clock: FakeClock) -> None:
+    """It bears its record's name; one without a name or a time is known by its delivery."""
+    agreed = Agreed()
+    normaliser = Normaliser(ORIGIN, Sightings(ORIGIN, PresenceSettings()), Keys(), agreed)
+
+    def tell(record: str | None, delivery: bytes) -> bytes:
+        act = said.ConsentAct(act="granted", identifier="A-1", purposes="visits", record_id=record)
+        (draft,) = normaliser.drafts(act, place("till"), clock.now(), delivery)
+        assert b"A-1" not in draft.body
+        return draft.dedupe
+
+    assert tell("r-1", b"x") == tell("r-1", b"y") != tell("r-2", b"x")
+    assert tell(None, b"x") == b"x"
+
+
+def test_a_mapping_cannot_name_a_person_past_the_consent(normaliser: Normaliser, clock: FakeClock) -> None:
+    """Consents, points and subjects come from readings of their own, which key what they say."""
+    for event_type, values in (
+        ("store.consent.granted.v1", {"record_id": "r"}),
+        ("store.points.earned.v1", {"programme": "p", "points": "1"}),
+        ("store.barcode.scanned.v1", {"scanner": "s", "shopper": "A-1"}),
+        ("store.pos.sale.v1", {"operator": "Wang"}),
+    ):
+        with pytest.raises(Rejected, match="cannot name a person"):
+            normaliser.drafts(said.Custom(event_type=event_type, values=values), place(), clock.now())
+
+
+def test_a_refused_mapping_does_not_quote_a_value(normaliser: Normaliser, clock: FakeClock) -> None:
+    """The reason stands in clear in quarantine."""
+    reading = said.Custom(event_type="store.alarm.raised.v1", values={"what": "x", "severity": "13800138000"})
+    with pytest.raises(Rejected) as caught:
+        normaliser.drafts(reading, place(), clock.now())
+    assert "138" not in caught.value.reason
