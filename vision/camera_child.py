@@ -7,14 +7,12 @@ itself and the gateway starts another. Must not know events, the journal or rest
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import time
 from collections.abc import Iterable
 from multiprocessing.connection import Connection
 from random import Random
-from urllib.parse import quote
 
 import cv2
 import msgspec
@@ -39,26 +37,15 @@ from vision.grabber import Grabber
 from vision.pipeline import Pipeline
 from vision.slicer import Slicer
 from vision.snapshot import snapshot
-from vision.video import Capture, frame_rate, open_capture
+from vision.video import Capture, address, frame_rate, open_capture, prepare_ffmpeg
 
 REPORT_S = 1.0
-
-
-def address(source: str, secret: Secret) -> str | int:
-    """What OpenCV opens: a device index, or the source with user and password put in."""
-    if source.isdigit():
-        return int(source)
-    scheme, mark, rest = source.partition("://")
-    if not mark or not secret.user:
-        return source
-    return f"{scheme}://{quote(secret.user, safe='')}:{quote(secret.password, safe='')}@{rest}"
 
 
 def run(settings_bytes: bytes, secret_bytes: bytes, pipe: Connection) -> None:
     """Entry point of the spawned process; returns or exits with a status the gateway understands."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the gateway stops its cameras in its own order
-    os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    prepare_ffmpeg()
     cv2.setNumThreads(1)
     settings = msgspec.json.decode(settings_bytes, type=CameraSettings)
     secret = msgspec.json.decode(secret_bytes, type=Secret)

@@ -7,14 +7,17 @@ time stamps, that of a live stream is the monotonic clock at the grab. Must not 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import cv2
 import numpy as np
 
 from gateway.errors import ConfigError, Unavailable
+from vision.camera_settings import Secret
 from vision.frame import Frame, Image
 from vision.synthetic_camera import SyntheticCapture
 
@@ -36,6 +39,22 @@ class Capture(Protocol):
 PROCESSED_FPS = 12.0
 """Rate aimed at when none is asked for."""
 SMALLEST_SIDE_PX = 16
+
+
+def address(source: str, secret: Secret) -> str | int:
+    """What OpenCV opens: a device index, or the source with user and password put in."""
+    if source.isdigit():
+        return int(source)
+    scheme, mark, rest = source.partition("://")
+    if not mark or not secret.user:
+        return source
+    return f"{scheme}://{quote(secret.user, safe='')}:{quote(secret.password, safe='')}@{rest}"
+
+
+def prepare_ffmpeg() -> None:
+    """Streams over TCP, and no words on standard error (they may hold an address with its password)."""
+    os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
 def open_capture(source: str | int, timeout_ms: int = 5000) -> Capture:

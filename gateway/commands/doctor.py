@@ -12,8 +12,8 @@ from pathlib import Path
 from config.loader import data_directory, journal_path
 from devices.transports.serial_line import SerialPort, ports
 from gateway.clock import Clock, SystemClock
+from gateway.commands.checks import cameras, configuration, devices, machine, network, privacy, storage
 from gateway.commands.checks import clock as clock_check
-from gateway.commands.checks import configuration, devices, machine, network, privacy, storage
 from gateway.commands.checks import ports as port_check
 from gateway.commands.checks.finding import Finding, Veil, ranked
 from gateway.commands.checks.scene import Scene, holder_of, record_of
@@ -65,7 +65,7 @@ def examine(
         checks: tuple[Callable[[Scene], list[Finding]], ...] = (
             storage.running, storage.directory, storage.journal, clock_check.look,
             lambda scene: port_check.look(scene, plugged_in), network.broker,
-            network.way_to_broker, network.platform, network.page,
+            network.way_to_broker, network.platform, network.page, cameras.look,
             privacy.look,
             lambda scene: machine.service(scene, show_unit),
         )  # fmt: skip

@@ -14,11 +14,10 @@ import pytest
 
 from gateway.errors import ConfigError, Unavailable
 from vision.camera import Camera
-from vision.camera_child import address
 from vision.camera_settings import CameraSettings, Secret
 from vision.model import Crossing, FootfallInterval, Line, Measurement, Scene
 from vision.synthetic_camera import Doorway, SyntheticCapture
-from vision.video import VideoFile, hide_credentials, open_capture
+from vision.video import VideoFile, address, hide_credentials, open_capture
 
 DOORWAY = Doorway("top", 3)
 SCENE = Scene((Line("door", *DOORWAY.line, "centre"),))

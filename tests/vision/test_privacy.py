@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import typing
 from pathlib import Path
 
@@ -37,6 +39,24 @@ def test_pictures_are_encoded_in_one_place() -> None:
     """Only the snapshot makes bytes of a picture."""
     using = [path.name for path in sorted((ROOT / "vision").glob("*.py")) if "imencode" in path.read_text()]
     assert using == ["snapshot.py"]
+
+
+def test_the_gateway_s_own_process_loads_no_picture_library() -> None:
+    """Everything about cameras outside their own process, the page's routes and the desk included, knows no pixel."""
+    modules = "gateway.camera_worker, gateway.camera_desk, gateway.drift_watch, gateway.status.camera_routes"
+    script = f"import sys, {modules}; sys.exit(bool({{'cv2', 'numpy', 'vision.frame'}} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, timeout=60, check=False).returncode == 0
+
+
+def test_a_picture_is_in_no_file_and_no_log() -> None:
+    """Only the snapshot, what carries it and the route that answers with it speak of a picture's bytes."""
+    speaking = {
+        path.relative_to(ROOT).as_posix()
+        for package in PACKAGES
+        for path in sorted((ROOT / package).rglob("*.py"))
+        if "jpeg" in path.read_text(encoding="utf-8").lower()
+    }
+    assert speaking == {"vision/camera_settings.py", "vision/snapshot.py", "gateway/status/camera_routes.py"}
 
 
 def test_no_event_struct_can_hold_a_pixel() -> None:

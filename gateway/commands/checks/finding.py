@@ -28,7 +28,8 @@ _SHORTEST = 4  # a shorter secret would black out half the text
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that was looked at.
 
-    `area`: configuration, running, disk, journal, clock, ports, broker, devices, platform, page, software or service.
+    `area`: configuration, running, disk, journal, clock, ports, broker, devices, cameras, platform, page, software or
+    service.
     """
 
     severity: Severity
