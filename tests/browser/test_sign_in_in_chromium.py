@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 
 from config.loader import data_directory
 from gateway import event_types as types
@@ -137,3 +138,27 @@ def test_a_foreign_page_can_neither_write_nor_frame(site: Site, visit: Visit) ->
     page.set_content(f"<iframe src='{address(site)}'></iframe>")
     page.wait_for_timeout(300)
     assert all("Today" not in frame.content() for frame in page.frames)
+
+
+@pytest.mark.parametrize("locale", ["en", "zh-CN"])
+def test_the_access_pages_fit_a_phone_and_have_no_accessibility_violations(
+    site: Site, visit: Visit, locale: str
+) -> None:
+    axe = Axe()
+    viewport = {"width": 360, "height": 700}
+
+    def check(path: str) -> None:
+        page.goto(address(site, path))
+        wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wide <= 0, path
+        found = axe.run(page).response["violations"]
+        assert [(it["id"], [node["html"] for node in it["nodes"]]) for it in found] == [], path
+
+    page = visit(address(site, "/setup"), locale=locale, viewport=viewport)
+    check("/setup")
+    site.sign_in("manager")
+    check("/sign-in")
+    cookie = {"name": "storefront_session", "value": site.http.cookies["storefront_session"], "url": address(site)}
+    page.context.add_cookies([cookie])
+    for path in ("/account", "/accounts", "/audit"):
+        check(path)
