@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
@@ -28,17 +28,16 @@ from gateway.event import STREAMS, Stream
 from gateway.event_types import AuditRecorded
 from gateway.journal.quarantine import Quarantined
 from gateway.status.camera_routes import CameraDesk, camera_routes
-from gateway.status.language import LANGUAGES, choose
+from gateway.status.language import choose
 from gateway.status.page import HERE, PAGES
 from gateway.status.quarantine import Replayed
 from gateway.status.quarantine import routes as quarantine_routes
+from gateway.status.session import LANGUAGE_COOKIE, Visitor, WriteRoute, door_of, require, switched_language, visitor_of
 from gateway.status.session import Busy as Busy
-from gateway.status.session import Visitor, WriteRoute, door_of, require, visitor_of
 from gateway.status.sign_in import routes as access_routes
 from gateway.status.snapshot import Snapshot, not_healthy
 from gateway.status.verdict import Trouble, troubles
 
-COOKIE = "storefront_language"
 VIEWERS = 40  # at most; a page beyond that still reloads by itself
 LIVE_EVERY_S = 0.4
 _STILL_THERE_S = 15.0
@@ -141,18 +140,12 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 def _page(desk: Desk, name: str, default: str) -> Endpoint:
     async def page(request: Request) -> Response:
-        wanted = request.query_params.get("lang", "")
-        if wanted in LANGUAGES:
-            kept = RedirectResponse(request.url.path if request.url.path in _PATHS else "/", 303)
-            kept.set_cookie(COOKIE, wanted, max_age=31_536_000, httponly=True, samesite="lax")
-            return kept
+        if (switched := switched_language(request)) is not None:
+            return switched
         html = await desk.page(name, _language(request, default), visitor_of(request))
         return Response(html, media_type="text/html", headers={"vary": "Accept-Language, Cookie"})
 
     return page
-
-
-_PATHS = frozenset(plan.path for plan in PAGES.values())
 
 
 def _live(desk: Desk, default: str) -> Endpoint:
@@ -268,4 +261,4 @@ async def _sorry(request: Request, error: Exception) -> Response:
 
 
 def _language(request: Request, default: str) -> str:
-    return choose(request.cookies.get(COOKIE, ""), request.headers.get("accept-language", ""), default)
+    return choose(request.cookies.get(LANGUAGE_COOKIE, ""), request.headers.get("accept-language", ""), default)

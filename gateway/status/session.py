@@ -29,10 +29,12 @@ from gateway.access.audit import Audit, Outcome
 from gateway.access.sessions import Sessions, form_token
 from gateway.clock import Clock
 from gateway.errors import StorefrontError, Unavailable
+from gateway.status.language import LANGUAGES
 
 T = TypeVar("T")
 Endpoint = Callable[[Request], Awaitable[Response]]
 
+LANGUAGE_COOKIE = "storefront_language"
 FIELD = "csrf"
 HEADER = "x-csrf-token"
 MAX_BYTES = 16_384  # of a body, where a route says nothing else
@@ -235,6 +237,16 @@ def drop_cookie(response: Response, request: HTTPConnection) -> None:
     """Sign the browser out."""
     secure = request.scope.get("scheme") == "https"
     response.delete_cookie(cookie_name(request.scope), path="/", secure=secure, httponly=True, samesite="strict")
+
+
+def switched_language(request: Request) -> Response | None:
+    """Where `?lang=` names a language: the same page again, with the choice kept; else None."""
+    wanted = request.query_params.get("lang", "")
+    if not reads(request) or wanted not in LANGUAGES:
+        return None
+    kept = RedirectResponse(request.url.path, 303)
+    kept.set_cookie(LANGUAGE_COOKIE, wanted, max_age=31_536_000, httponly=True, samesite="lax")
+    return kept
 
 
 def reads(request: Request) -> bool:

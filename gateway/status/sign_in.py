@@ -30,6 +30,7 @@ from gateway.status.session import (
     reads,
     record,
     require,
+    switched_language,
     visitor_of,
 )
 
@@ -73,6 +74,8 @@ class _Show:
         self._desk, self._language = desk, language
 
     async def __call__(self, request: Request, template: str, status: int = 200, /, **values: object) -> Response:
+        if (switched := switched_language(request)) is not None:
+            return switched
         defaults: dict[str, object] = {"problem": "", "wait_s": 0.0, "done": "", "here": request.url.path}
         html = await self._desk.form(template, self._language(request), visitor_of(request), defaults | values)
         headers = {"vary": "Accept-Language, Cookie"}

@@ -156,6 +156,9 @@ def test_the_access_pages_fit_a_phone_and_have_no_accessibility_violations(
 
     page = visit(address(site, "/setup"), locale=locale, viewport=viewport)
     check("/setup")
+    page.get_by_role("link", name="English").click()
+    assert page.url.endswith("/setup") and page.get_by_role("heading").inner_text() == "Set up this gateway"
+    page.get_by_role("link", name="中文").click() if locale == "zh-CN" else None
     site.sign_in("manager")
     check("/sign-in")
     cookie = {"name": "storefront_session", "value": site.http.cookies["storefront_session"], "url": address(site)}
