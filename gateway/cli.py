@@ -411,6 +411,19 @@ def platform_segments(
 
 
 @app.command()
+def wipe(
+    config: Config = None,
+    yes: Annotated[str | None, typer.Option(help="The store's name, as in [gateway] store: then it is done.")] = None,
+    receipt: Annotated[Path | None, typer.Option(help="Also write the receipt here.")] = None,
+    json: Json = False,
+) -> int:
+    """Destroy the gateway's keys and data for good and print a receipt; without --yes only say what there is."""
+    from gateway.commands import wiping
+
+    return wiping.wipe(config, yes, receipt, as_json=json)
+
+
+@app.command()
 def enrol(
     url: Annotated[str, typer.Argument(help="Address of the platform, https://…")],
     code: Annotated[str, typer.Argument(help="Claim code from the platform; - reads it from standard input.")],

@@ -47,7 +47,7 @@ class Tombstone(msgspec.Struct, frozen=True):
 
 def path_of(journal: Path) -> Path:
     """Where the tombstones of a journal lie."""
-    return journal.with_name(journal.name + ".tombstones")
+    return journal.with_name("tombstones.log")  # no `journal.db…`: who moves those away for a restore must leave it
 
 
 def digest(salt: str, key: str | bytes) -> str:
