@@ -1,4 +1,7 @@
-"""Coupons by hour: how many were issued to this store, redeemed, refused, reserved and released."""
+"""Coupons by hour: how many were issued to this store, redeemed, refused, reserved and released.
+
+Issued are those that the platform's command `coupons.issue` brought, by the event that says it was carried out.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,21 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from gateway.event import Stream
-from gateway.projections.projection import Change, Fact, Query, Table, have_table
+from gateway.projections.projection import COUNT_LIMIT, Change, Fact, Query, Table, have_table
 from gateway.projections.store_time import StoreTime
 
-_STEPS = {f"store.coupon.{step}.v1": step for step in ("issued", "reserved", "redeemed", "released", "refused")}
+_COMMAND = "store.command.completed.v1"
+_STEPS = {f"store.coupon.{step}.v1": step for step in ("reserved", "redeemed", "released", "refused")}
+
+
+class _Completed(msgspec.Struct):
+    kind: str
+    outcome: str
+    result: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class _Issued(msgspec.Struct):
+    issued: int = 0
 
 
 class CouponDay(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,22 +64,40 @@ class Coupons:
 
     def __init__(self, time: StoreTime) -> None:
         """`time`: the store's calendar."""
-        self.version = f"2 {time.name}"
+        self.version = f"3 {time.name}"
         self._time = time
 
     def fold(self, facts: Sequence[Fact]) -> Iterable[Change]:
         """Count the run by hour and step."""
         counts: dict[tuple[str, int, str], int] = {}
         for fact in facts:
-            if step := _STEPS.get(fact.type):
+            step = _STEPS.get(fact.type) or ("issued" if fact.type == _COMMAND else "")
+            count = _issued(fact) if fact.type == _COMMAND else 1
+            if step and count:
                 key = (*self._time.bucket(fact.happened_ms), step)
-                counts[key] = counts.get(key, 0) + 1
+                counts[key] = counts.get(key, 0) + count
         if counts:
             yield Change(
                 "INSERT INTO coupon_hour VALUES (?, ?, ?, ?) "
                 "ON CONFLICT DO UPDATE SET coupons = coupons + excluded.coupons",
                 [(*key, count) for key, count in counts.items()],
             )
+
+
+def _issued(fact: Fact) -> int:
+    """How many coupons the platform issued to this store with a command; 0 for any other command."""
+    try:
+        told = _decode_completed(fact.data)
+        if told.kind != "coupons.issue" or told.outcome != "done":
+            return 0
+        issued = _decode_issued(told.result).issued
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return 0
+    return issued if 0 <= issued <= COUNT_LIMIT else 0
+
+
+_decode_completed = msgspec.json.Decoder(_Completed).decode
+_decode_issued = msgspec.json.Decoder(_Issued).decode
 
 
 def day_of(query: Query, day: str) -> CouponDay | None:

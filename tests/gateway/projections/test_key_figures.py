@@ -147,7 +147,9 @@ def test_an_hour_has_figures_of_its_own(shop: Shop) -> None:
 
 
 def test_coupons_are_counted_against_those_issued_and_those_shown(shop: Shop) -> None:
-    for step, count in (("issued", 40), ("reserved", 8), ("redeemed", 6), ("released", 2), ("refused", 2)):
+    for kind, outcome in (("coupons.issue", "done"), ("coupons.issue", "failed"), ("coupons.lease", "done")):
+        shop.tell("command.completed", TEN, command="1", kind=kind, outcome=outcome, result={"issued": 40, "keys": 0})
+    for step, count in (("reserved", 8), ("redeemed", 6), ("released", 2), ("refused", 2)):
         for _ in range(count):
             shop.tell(f"coupon.{step}", TEN + 1000, coupon="c")
     told = shop.day()

@@ -36,6 +36,7 @@ TYPES = [
     "store.footfall.counted.v1", "store.pos.sale.v1", "store.feedback.given.v1", "store.coupon.redeemed.v1", "x",
     "store.zone.occupied.v1", "store.queue.measured.v1", "store.heatmap.sampled.v1", "store.visit.closed.v1",
     "store.rfid.arrived.v1", "store.stock.counted.v1", "store.gateway.heartbeat.v1", "store.interaction.scanned.v1",
+    "store.command.completed.v1",
 ]  # fmt: skip
 
 
@@ -204,7 +205,8 @@ json_values = st.recursive(
             ["line", "entrance", "in", "out", "interval_s", "interval_start", "quality", "coverage", "kind", "totals",
              "net", "item_count", "lines", "quantity", "unit", "question_id", "score", "currency", "voided", "zone",
              "mean", "peak", "visitors", "dwell_s", "p50", "p90", "n", "rows", "cols", "person_seconds", "devices",
-             "epc_hex", "gtin", "revision", "length_mean", "length_peak", "wait_s_p90", "visit_id", "left_at"]
+             "epc_hex", "gtin", "revision", "result", "issued", "outcome",
+             "length_mean", "length_peak", "wait_s_p90", "visit_id", "left_at"]
         ), inner, max_size=8,
     ),
     max_leaves=20,
