@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -172,3 +174,12 @@ def test_the_file_is_the_gateways_alone_and_a_damaged_one_lets_nobody_in(account
         fresh.try_pin("Ann", GOOD, HERE)
     with pytest.raises(Unavailable):
         fresh.new_setup_code()
+
+
+def test_hashing_on_any_thread_leaves_no_memory_behind() -> None:
+    process = psutil.Process()
+    with ThreadPoolExecutor(2) as pool:
+        kept = pool.submit(pins.hashed, GOOD).result()
+        before = process.memory_info().rss
+        assert all(pool.map(lambda _: pins.matches(kept, GOOD), range(6)))
+        assert process.memory_info().rss - before < 8 << 20

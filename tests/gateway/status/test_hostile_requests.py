@@ -15,6 +15,7 @@ import pytest
 
 from config.loader import data_directory
 from gateway.access.accounts import Accounts
+from gateway.access.audit import Audit
 from gateway.access.sessions import form_token
 from gateway.status.connection import Limits
 from gateway.status.session import WriteRoute
@@ -333,6 +334,25 @@ def test_on_the_network_nothing_answers_before_set_up_and_only_over_tls(tmp_path
             httpx.get(f"https://127.0.0.1:{served.port}/healthz", verify=ssl.create_default_context())
     finally:
         served.close()
+
+
+def test_nobody_is_let_in_whose_act_cannot_be_recorded(gateway: FakeGateway) -> None:
+    gateway.audit = Audit(
+        gateway.journal_path.parent, gateway.journal_path, gateway.origin, gateway.inlet, gateway.commits,
+        gateway.clock, commit_s=0.2,
+    )  # fmt: skip
+    site = Site(gateway)  # and nobody commits
+    try:
+        token = site.sign_in("manager")
+        site.http.cookies.clear()
+        origin = f"http://127.0.0.1:{site.port}"
+        answer = site.http.post("/sign-in", data={"name": "Ann", "pin": PIN}, headers={"origin": origin})
+        assert answer.status_code == 503 and "set-cookie" not in answer.headers and "not done" in answer.text
+        headers = {"origin": origin, "cookie": f"storefront_session={token}"}
+        assert site.http.post("/accounts", data={**ADD, "csrf": form_token(token)}, headers=headers).status_code == 503
+        assert Accounts(gateway.journal_path.parent, gateway.clock).book().account("Eve") is None
+    finally:
+        site.close()
 
 
 def test_an_address_has_a_share_of_the_connections_and_gets_it_back(tmp_path: Path) -> None:
