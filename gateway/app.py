@@ -55,6 +55,7 @@ from gateway.runtime.worker import Factory, Worker
 from gateway.shopper.consent import Consents
 from gateway.shopper.day_keys import DayKeys
 from gateway.shopper.key_ring import KeyRing
+from gateway.shopper.platform_consents import ConsentDesk
 from gateway.shopper.subjects import ShopperSubjects
 from gateway.status.snapshot import PluggedDevice
 from gateway.subject_data import TABLES
@@ -115,7 +116,7 @@ class Gateway:
         self.key_ring = KeyRing(keys, privacy.seal_keys, privacy.seal_with)
         self.consents = Consents(
             self.journal_path, self.commits, keys / "consent.key", most_rows=privacy.consent_rows,
-            kept_days=privacy.consent_kept_days,
+            kept_days=privacy.consent_kept_days, keep_withdrawn=bool(privacy.assumed_purposes),
         )  # fmt: skip
         self.subjects = ShopperSubjects(privacy, gateway.region, self.consents, self.day_keys, self.key_ring)
         self.sightings = Sightings(self.origin, settings.presence, self.subjects)
@@ -212,6 +213,15 @@ class Gateway:
     def worker_of(self, device: str) -> str:
         """Name of the worker that serves a device; "" when there is no such device."""
         return next((name for name, group in _sources(self.plans).items() if device in {it.name for it in group}), "")
+
+    def consent_desk(self) -> ConsentDesk:
+        """Where consents are taken that come neither from a device nor from a till: from the page, from the platform.
+
+        Never call its functions on the thread that commits.
+        """
+        from sync.alarms import committing  # only where somebody asks
+
+        return ConsentDesk(self.subjects, self.key_ring, self.origin, self.clock, committing(self.inlet))
 
     def person_counts(self) -> dict[str, int]:
         """What became of readings that named a person, and of consents, since the start."""

@@ -34,6 +34,7 @@ from gateway.platform_commands import handlers
 from gateway.runtime.worker import Factory, Worker
 from gateway.shopper.coupons import CouponDesk
 from gateway.shopper.key_ring import KeyRing
+from gateway.shopper.platform_consents import ConsentDesk
 from gateway.shopper.subjects import ShopperSubjects
 from gateway.status.connection import Limits, Loop, protocol
 from sync.alarms import EventAlarms, committing, offering
@@ -65,6 +66,11 @@ class Gateway(Protocol):
     coupons: CouponDesk | None
     subjects: ShopperSubjects
     key_ring: KeyRing
+
+    def consent_desk(self) -> ConsentDesk:
+        """See `gateway.app.Gateway`."""
+        ...
+
     file: Path | None
 
     def check(self, settings: Settings) -> None:

@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING
 
 from gateway import coupon_commands
 from gateway.config_set import ConfigSet
-from gateway.shopper.platform_consents import ConsentDesk
 from gateway.subject_erase import SubjectErase
-from sync.alarms import committing
 
 if TYPE_CHECKING:
     from gateway.delivery import Gateway
@@ -22,8 +20,7 @@ if TYPE_CHECKING:
 
 def handlers(gateway: Gateway) -> dict[str, Handler]:
     """The handler of every kind of command, as docs/sync.md names them."""
-    emit = committing(gateway.inlet)
-    persons = ConsentDesk(gateway.subjects, gateway.key_ring, gateway.origin, gateway.clock, emit)
+    persons = gateway.consent_desk()
     return {
         **coupon_commands.handlers(gateway),
         "config.set": ConfigSet(gateway),

@@ -105,7 +105,7 @@ class Consents:
 
     def __init__(
         self, journal: Path, writing: Writing, key_path: Path, *, most_rows: int = 200_000, kept_days: float = 365.0,
-        wait_s: float = _WAIT_S,
+        keep_withdrawn: bool = False, wait_s: float = _WAIT_S,
     ) -> None:  # fmt: skip
         """Store; the table is made and read at the first question.
 
@@ -115,6 +115,8 @@ class Consents:
             key_path: the key that persons are looked up by; made when absent.
             most_rows: more than this and the oldest go, ended ones first.
             kept_days: how long an ended row stays: as long as a late message could contradict it.
+            keep_withdrawn: withdrawals go last and never by age: where the shop assumes a consent until something else
+                is recorded, a forgotten withdrawal would name the person again.
             wait_s: the longest that a question or an act waits for the journal.
         """
         self.counters = ConsentCounters()
@@ -122,6 +124,7 @@ class Consents:
         self._writing = writing
         self._key_path = key_path
         self._most_rows = most_rows
+        self._keep_withdrawn = keep_withdrawn
         self._kept_ms = int(kept_days * 86_400_000)
         self._wait_s = wait_s
         self._key: bytes | None = None
@@ -253,8 +256,9 @@ class Consents:
         def work(connection: sqlite3.Connection) -> int:
             rows = connection.execute(
                 "SELECT person, purpose FROM consent WHERE touched_ms < ?1 AND "
-                "((withdrawn_ms >= granted_ms AND withdrawn_ms < ?1) OR expires_ms < ?1) LIMIT ?2",
-                (limit_ms, _CHUNK),
+                "((withdrawn_ms >= granted_ms AND withdrawn_ms < ?1) OR expires_ms < ?1) "
+                "AND NOT (?3 AND withdrawn_ms > 0) LIMIT ?2",
+                (limit_ms, _CHUNK, self._keep_withdrawn),
             ).fetchall()
             connection.executemany("DELETE FROM consent WHERE person = ? AND purpose = ?", rows)
             return len(rows)
@@ -342,7 +346,8 @@ class Consents:
             self._rows += added
             excess = self._rows - self._most_rows
             trim = excess + self._most_rows // _TRIM_SHARE if excess > 0 else 0
-            future = self._writing.submit(lambda connection: _write(connection, person, list(changed.values()), trim))
+            rows, last = list(changed.values()), self._keep_withdrawn
+            future = self._writing.submit(lambda connection: _write(connection, person, rows, trim, last))
         try:
             trimmed = self._answer(future)
         except Unavailable:
@@ -390,7 +395,9 @@ class Consents:
             raise Unavailable("keep consent", "journal", error.reason, error.hint) from error
 
 
-def _write(connection: sqlite3.Connection, person: bytes, rows: Sequence[Consent], trim: int) -> int:
+def _write(
+    connection: sqlite3.Connection, person: bytes, rows: Sequence[Consent], trim: int, withdrawn_last: bool
+) -> int:
     for row in rows:
         facts = _facts(row)
         connection.execute(
@@ -402,8 +409,8 @@ def _write(connection: sqlite3.Connection, person: bytes, rows: Sequence[Consent
     # Ended ones first: without a row nobody is named, so losing one that has ended changes nothing but a late message.
     return connection.execute(
         "DELETE FROM consent WHERE (person, purpose) IN (SELECT person, purpose FROM consent "
-        "ORDER BY withdrawn_ms < granted_ms, touched_ms LIMIT ?)",
-        (trim,),
+        "ORDER BY (withdrawn_ms < granted_ms) <> ?, touched_ms LIMIT ?)",
+        (withdrawn_last, trim),
     ).rowcount
 
 

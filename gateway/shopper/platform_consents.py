@@ -1,4 +1,4 @@
-"""What the platform may say about persons: `consent.update` and `keys.rotate`.
+"""Consents that come from no device: from the page, and from the platform (`consent.update`, and `keys.rotate`).
 
 A command lies in the platform's outbox, in logs on the way and in backups there, so the identifier in it is sealed to
 this gateway's own key, whose public half goes out with the heartbeat; one in clear is refused. Both may be repeated:
@@ -16,10 +16,10 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import msgspec
 
-from gateway.clock import Clock
+from gateway.clock import Clock, Instant
 from gateway.errors import Rejected, Unavailable
 from gateway.event import Draft, Origin, draft
-from gateway.event_types import type_of
+from gateway.event_types import ConsentGranted, ConsentWithdrawn, type_of
 from gateway.intake.reading import ConsentAct
 from gateway.shopper.key_ring import KeyRing, SealKey
 from gateway.shopper.subjects import ShopperSubjects
@@ -88,22 +88,42 @@ class ConsentDesk:
         told = _read(command, ConsentUpdate)
         person = self._keys.opener().open(told.person)
         now = self._clock.now()
+        at_s = _moment(told.at)
         act = ConsentAct(
             act=told.act, scheme=person.scheme, identifier=person.value, purposes=",".join(told.purposes),
             record_id=told.record_id, notice_version=told.notice_version, notice_digest=told.notice_digest,
             language=told.language, method=told.method, expires=told.expires_at,
         )  # fmt: skip
-        data = self._subjects.consent(act, now, _moment(told.at))
-        entry = type_of(data)
         # The command's id names the fact: carried out again after a crash, it makes no second event.
+        data = self._taken(act, now, at_s, "sync/commands", _fact(f"consent.update {command.id}"))
+        return {"record_id": data.record_id, "purposes": list(data.purposes)}
+
+    def take(self, act: ConsentAct, source: str = "page/consents") -> ConsentGranted | ConsentWithdrawn:
+        """Take what a person says here and now, at the page; what comes back makes a receipt (`receipt.lines`).
+
+        Args:
+            act: with the raw identifier as it was typed in.
+            source: the last part of the event's source.
+
+        Raises:
+            Rejected: it is no consent; the reason quotes nothing.
+            Unavailable: it cannot be kept or journalled now; the same again changes nothing that was kept.
+        """
+        now = self._clock.now()
+        return self._taken(act, now, now.wall_s, source, b"")
+
+    def _taken(
+        self, act: ConsentAct, now: Instant, at_s: float, source: str, dedupe: bytes
+    ) -> ConsentGranted | ConsentWithdrawn:
+        data = self._subjects.consent(act, now, at_s)
+        entry = type_of(data)
         event = draft(
-            entry.stream, entry.name, data, source=self._origin.source("sync/commands"), at=now,
-            happened_s=_moment(told.at), dedupe=_fact(f"consent.update {command.id}"),
-            extensions={"consentref": data.record_id},
+            entry.stream, entry.name, data, source=self._origin.source(source), at=now, happened_s=at_s,
+            dedupe=dedupe, extensions={"consentref": data.record_id},
         )  # fmt: skip
         if not self._emit(event):
-            raise Unavailable("take consent", "journal", "it does not take the event now")
-        return {"record_id": data.record_id, "purposes": list(data.purposes)}
+            raise Unavailable("take consent", "journal", "it does not take the event now", "try again")
+        return data
 
     def rotate(self, command: Command) -> Mapping[str, Any]:
         """Install a new public key of the platform; the old ones stay known.

@@ -61,7 +61,11 @@ class Shop:
         """As after a start: nothing in memory."""
         keys = self.folder / "keys"
         self.consents = Consents(
-            self.folder / "journal.db", self.writing, keys / "consent.key", most_rows=self.privacy.consent_rows
+            self.folder / "journal.db",
+            self.writing,
+            keys / "consent.key",
+            most_rows=self.privacy.consent_rows,
+            keep_withdrawn=bool(self.privacy.assumed_purposes),
         )
         self.ring = KeyRing(keys, self.privacy.seal_keys, self.privacy.seal_with)
         self.subjects = ShopperSubjects(self.privacy, "CN", self.consents, DayKeys(keys, "Asia/Shanghai"), self.ring)

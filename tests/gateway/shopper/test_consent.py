@@ -145,6 +145,21 @@ def test_what_ended_long_ago_is_swept(shop: Shop) -> None:
     assert allowed(shop) and not shop.consents.rows(Identifier("member", "B"))
 
 
+def test_where_a_consent_is_assumed_no_withdrawal_is_forgotten(make_shop: Callable[..., Shop]) -> None:
+    """Neither by age nor by a flood of sign-ups: it is what keeps the person unnamed."""
+    shop = make_shop(consent_rows=100, assumed_purposes={"member": ("visits",)})
+    take_back(shop, ADA, shop.clock.wall_s)
+    shop.clock.advance(3000 * DAY_S)
+    shop.consents.sweep(shop.clock.wall_s)
+    for number in range(150):
+        shop.clock.advance(1)
+        give(shop, Identifier("member", f"here-{number}"), shop.clock.wall_s)
+    shop.consents.close()
+    shop.begin()
+    assert shop.consents.count() <= 100
+    assert "visits" in shop.consents.standing(ADA, shop.clock.wall_s, shop.clock.wall_s).withdrawn
+
+
 def test_a_damaged_row_allows_nothing(shop: Shop) -> None:
     """A flipped bit must not become a consent."""
     give(shop, ADA, shop.clock.wall_s, days=1)

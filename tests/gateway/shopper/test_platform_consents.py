@@ -12,10 +12,11 @@ import pytest
 from gateway.clock import rfc3339_s
 from gateway.errors import Rejected, Unavailable
 from gateway.event import Draft, Origin
-from gateway.intake.reading import Identity
+from gateway.intake.reading import ConsentAct, Identity
 from gateway.shopper.identifiers import Identifier
 from gateway.shopper.key_ring import KeyRing, SealKey
 from gateway.shopper.platform_consents import ConsentDesk
+from gateway.shopper.receipt import lines
 from gateway.shopper.sealing import Opener, Sealer, key_from_text, key_to_text, new_key
 from sync.commands import Command
 from tests.gateway.shopper.conftest import Shop
@@ -101,6 +102,17 @@ def test_a_journal_that_does_not_take_the_event_has_the_command_repeated(desk: D
     desk.takes = False
     with pytest.raises(Unavailable):
         desk.update()
+
+
+def test_what_a_person_says_at_the_page_counts_at_once(desk: Desk) -> None:
+    """And comes back as what a receipt is made of."""
+    given = desk.desk.take(ConsentAct(act="granted", identifier=" m-1 ", purposes="visits", method="tablet"))
+    assert desk.named() and "Consent receipt" in lines(given, "0042", "en")
+    assert msgspec.json.decode(desk.said[0].body)["source"] == "//t1/stores/1/gw01/page/consents"
+    ended = desk.desk.take(ConsentAct(act="withdrawn", identifier="M-1"))
+    assert ended.record_id == given.record_id and not desk.named()
+    with pytest.raises(Rejected):
+        desk.desk.take(ConsentAct(act="granted", identifier="0", purposes="visits"))
 
 
 def test_a_new_key_seals_from_its_time_on_and_survives_a_start(desk: Desk) -> None:
