@@ -469,6 +469,7 @@ class Score(msgspec.Struct, kw_only=True):
     pairs_due: int = 0
     unproved: int = 0
     after_withdrawal: int = 0
+    untied: int = 0
     missed: Counter[str] = msgspec.field(default_factory=Counter)
     persons: int = 0
     fold_s: float = 0.0
@@ -504,7 +505,8 @@ def score(chain: Chain, book: ProfileBook, into: Score) -> Score:
         claims: defaultdict[int, set[tuple[str, str]]] = defaultdict(set)
         for person, identifier in connection.execute("SELECT person, identifier FROM claim"):
             claims[person].add(values[identifier])
-        into.after_withdrawal += _named_after_withdrawal(chain, connection)
+        named, into.untied = _named_after_withdrawal(chain, connection, proved, values)
+        into.after_withdrawal += named
     for (person,) in persons:
         into.persons += bool(claims[person])
         into.unproved += len({proved(it) for it in claims[person]}) > 1
@@ -560,18 +562,23 @@ def _connected(acts: Iterable[tuple[Identifier, Identifier]]) -> Callable[[tuple
     return root
 
 
-def _named_after_withdrawal(chain: Chain, connection: Any) -> int:
-    """Rows that still name somebody although they were done after the withdrawal."""
+def _named_after_withdrawal(
+    chain: Chain, connection: Any, proved: Callable[[tuple[str, str]], object], values: Mapping[int, tuple[str, str]]
+) -> tuple[int, int]:
+    """Rows done after a withdrawal that still name the person; and those under a token that no act ties to them."""
     gone = {it.number: it for it in chain.people if it.withdrawn_s is not None}
-    count = 0
     truth = {done.ref: done for done in chain.done if done.who in gone}
-    for ref, at_ms in connection.execute("SELECT ref, at_ms FROM touch WHERE identifier IS NOT NULL AND origin = 0"):
+    count = untied = 0
+    rows = connection.execute("SELECT ref, at_ms, identifier FROM touch WHERE identifier IS NOT NULL AND origin = 0")
+    for ref, at_ms, identifier in rows:
         done = truth.get(ref)
         if done is not None:
             it = gone[done.who]
             assert it.withdrawn_s is not None
-            count += it.withdrawn_s < at_ms / 1000 and (it.again_s is None or at_ms / 1000 < it.again_s)
-    return count
+            if it.withdrawn_s < at_ms / 1000 and (it.again_s is None or at_ms / 1000 < it.again_s):
+                tied = proved(values[identifier]) == proved(("member", it.member))
+                count, untied = count + tied, untied + (not tied)
+    return count, untied
 
 
 # -- the run
@@ -655,6 +662,9 @@ def main(arguments: list[str] | None = None) -> int:
           f"became {got.persons:,} persons; {chain.late_named} events named somebody after the withdrawal")  # fmt: skip
     print(f"due {got.due:,}, found {got.right:,}, wrong {got.wrong}; not found by the key that was shown: "
           + (", ".join(f"{key} {count}" for key, count in got.missed.most_common()) or "none"))  # fmt: skip
+    print(
+        f"{got.untied} events after a withdrawal are under a token that no act ties to anybody; they are in no profile"
+    )
     print(f"folding: {got.events / max(got.fold_s, 1e-9):,.0f} events/s, longest step {got.slowest_step_ms:.0f} ms")
     found = figures_of(got)
     for fault, figure in CAUGHT_BY.items():

@@ -280,6 +280,10 @@ BENCHES = (
         ("--events", "50000"), ("--events", "200000"), ("--events", "1000000"), (30, 90),
     ),
     Bench(
+        "chain", "Matching on a generated chain with known truth", "bench.chain",
+        ("--shoppers", "1500"), ("--shoppers", "4000"), (), (45, 120),
+    ),
+    Bench(
         "faults", "kill -9 and power cuts under load", "bench.faults",
         ("--kills", "12", "--cuts", "2", "--broker", "mosquitto"), ("--kills", "30", "--cuts", "5"), (), (45, 120),
     ),

@@ -10,7 +10,7 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "title": ("顾客档案", "Shopper profiles"),
     "not_production": (
         "参考平台，仅供演示与对接，不用于生产",
-        "Reference platform: for demos and integrators, not for production",
+        "Reference platform: for demos and integrators, not for production. Times are UTC.",
     ),
     "search": ("查找会员", "Find a member"),
     "search_hint": (
@@ -61,7 +61,7 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "online": ("线上", "online"),
     "store": ("门店", "shop"),
     "minutes": ("{n} 分钟", "{n} min"),
-    "items": ("{n} 件", "{n} items"),
+    "items": ("{n} 件", "items: {n}"),
     "act": ("操作", "Acts"),
     "gateway": ("门店网关", "Gateway"),
     "hint": ("给店员的提示", "Hint for the staff"),

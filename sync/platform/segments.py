@@ -138,7 +138,7 @@ def rfm(bought: dict[str, list[Purchase]], now_ms: int) -> RfmReport:
     days_cut, times_cut, money_cut = (tuple(round(it, 2) for it in cut) for cut in cuts)
     return RfmReport(
         persons=tuple(sorted(persons, key=lambda it: (-sum(it.scores), it.key))), recency_days=days_cut,
-        frequency=times_cut, money=money_cut, sizes=dict(sorted(shown.items())),
+        frequency=times_cut, money=money_cut, sizes={name: shown[name] for name in _ORDER if name in shown},
     )  # fmt: skip
 
 
@@ -268,6 +268,9 @@ _NAMES: Final = (  # least recency, most recency, least frequency, most frequenc
     (1, 2, 2, 3, "sleeping"),
     (1, 2, 1, 1, "lost"),
 )
+
+
+_ORDER: Final = (*(it[4] for it in _NAMES), "other")
 
 
 def _segment(recency: int, frequency: int, _money: int) -> str:
