@@ -10,6 +10,7 @@ HTTP.
 
 from __future__ import annotations
 
+import base64
 import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +19,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gateway.clock import Clock, rfc3339_s
 from gateway.errors import Rejected
@@ -41,7 +43,7 @@ class GatewayKey(msgspec.Struct, frozen=True):
     """A gateway's own public key, as its heartbeat says it."""
 
     id: str
-    public: str
+    public_key: str
 
 
 class _Beat(msgspec.Struct):
@@ -123,31 +125,35 @@ class Telling:
                 "INSERT INTO coupon VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (name, campaign, channel, str(face), identifier, now_s * 1000, None, IMPORT),
             )
-        told = self._tell(person, gateway, "coupons.issue", {"coupons": [token]})
+        told = self._tell(person, gateway, "coupons.issue", {"tokens": [token], "keys": [self._signs(self._issuer)]})
         return token, told
 
     def consent(self, key: str, gateway: str, purposes: Sequence[str], *, granted: bool, notice: str = "",
-                language: str = "zh") -> Told:  # fmt: skip
-        """Note a grant or a withdrawal that the person made online, and tell a shop: `consent.update`.
+                language: str = "zh") -> list[Told]:  # fmt: skip
+        """Note a grant or a withdrawal that the person made online, and tell a shop: a `consent.update` an identifier.
 
         Raises:
             Rejected: no such person or gateway, or the gateway has no key.
         """
         person = self._person(key)
         now = self._clock.now()
-        record, step = f"p-{secrets.token_hex(8)}", "granted" if granted else "withdrawn"
-        data = {
-            "record_id": record, "step": step, "purposes": list(purposes), "at": rfc3339_s(now.wall_s),
-            "notice_version": notice, "language": language, "method": "platform",
-            "sealed": self._sealed(person, gateway),
-        }  # fmt: skip
+        record = f"p-{secrets.token_hex(8)}"
+        told = [
+            self._tell(
+                person, gateway, "consent.update",
+                {"act": "granted" if granted else "withdrawn", "person": sealed, "at": rfc3339_s(now.wall_s),
+                 "purposes": list(purposes), "record_id": record, "notice_version": notice or None,
+                 "language": language},
+            )
+            for sealed in self._sealed(person, gateway)
+        ]  # fmt: skip
         with self._book.transaction() as writing:
             writing.consent(
                 ConsentAct("granted" if granted else "withdrawn", tuple(purposes), round(now.wall_s * 1000)), record,
                 self._identifiers(writing, person)[0], notice=notice, language=language, method="platform",
                 origin=IMPORT, place=0,
             )  # fmt: skip
-        return self._tell(person, gateway, "consent.update", data)
+        return told
 
     # -- forgetting
 
@@ -326,7 +332,7 @@ class Telling:
             raise Rejected("tell", gateway[:64], "there is no such gateway")
         try:
             key = msgspec.json.decode(beat or b"{}", type=_Beat).seal_key
-            sealer = None if key is None else Sealer(key.id, key_from_text(key.public))
+            sealer = None if key is None else Sealer(key.id, key_from_text(key.public_key))
         except (msgspec.DecodeError, ValueError):
             sealer = None
         if sealer is None:
@@ -338,6 +344,10 @@ class Telling:
                 (person, round(self._clock.now().wall_s * 1000)),
             ).fetchall()
         return [sealer.seal(Identifier(scheme, self._book.vault.unboxed(box))) for scheme, box in rows]
+
+    def _signs(self, issuer: Issuer) -> dict[str, str]:
+        public = issuer.key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        return {"id": issuer.id, "public": base64.urlsafe_b64encode(public).rstrip(b"=").decode()}
 
     def _open_coupons(self, person: int) -> list[str]:
         with self._book.reading() as connection:

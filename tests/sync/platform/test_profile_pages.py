@@ -61,7 +61,7 @@ class Site:
         assert self.session.put(lane, json={"reason": "fresh"}).status_code == 201
         head = {"content-type": BATCH_TYPE, "sync-range": "1-1", "content-digest": content_digest(body)}
         assert self.session.post(lane + "/events", body, headers=head).status_code == 200
-        beat = {"seal_key": {"id": "g1", "public": key_to_text(new_key()[1])}}
+        beat = {"seal_key": {"id": "g1", "public_key": key_to_text(new_key()[1])}}
         self.session.post(f"{self.url}/v1/gateways/gw01/heartbeat", json=beat)
 
     def key(self) -> str:

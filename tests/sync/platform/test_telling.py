@@ -7,13 +7,16 @@ from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.clock import FakeClock, rfc3339_s
+from gateway.coupon_commands import Issue
 from gateway.errors import Rejected
 from gateway.event_types import CommandCompleted, CouponRedeemed
 from gateway.shopper import coupon_token
+from gateway.shopper.platform_consents import ConsentUpdate
 from gateway.shopper.sealing import Opener, key_to_text, new_key
 from gateway.subject_erase import _read
 from sync.platform.store import PlatformStore
@@ -39,7 +42,7 @@ class Town(World):
         self.clock = FakeClock(self.now_s)
         self.telling = Telling(self.book, self.store, self.clock, Issuer("k1", ISSUER))
         self.sent = 0
-        self.store.beat("gw01", json.dumps({"seal_key": {"id": "g1", "public": key_to_text(PUBLIC)}}).encode(), "")
+        self.store.beat("gw01", json.dumps({"seal_key": {"id": "g1", "public_key": key_to_text(PUBLIC)}}).encode(), "")
 
     def events(self, after: int, limit: int) -> list[tuple[int, bytes]]:
         return self.store.events(after, limit, ("transactions", "measurements", "observations"))
@@ -196,7 +199,10 @@ def test_a_coupon_goes_down_and_its_redemption_comes_back_up(town: Town) -> None
     town.telling.consent(key, "gw01", ("offers",), granted=True)
     token, _ = town.telling.issue_coupon(key, "gw01", "0042", "spring", Decimal("5.00"))
     said = coupon_token.verify(token, {"k1": ISSUER.public_key()})
-    assert town.commands("coupons.issue") == [{"coupons": [token]}]
+    issued = msgspec.convert(town.commands("coupons.issue")[0], Issue)
+    assert issued.tokens == (token,) and coupon_token.public_key(issued.keys[0].public)
+    told = [msgspec.convert(data, ConsentUpdate) for data in town.commands("consent.update")]
+    assert [Opener({"g1": PRIVATE}).open(it.person).scheme for it in told] == ["member", "phone"]
     card = town.profile("member", "CANARY-A1").coupons[0]
     assert (card.coupon, card.state) == (said.id, "issued")
     town.log.add(CouponRedeemed(coupon=said.id, campaign="spring", channel="app"), T0 + DAY_S)
