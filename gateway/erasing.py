@@ -152,17 +152,18 @@ class Erasing:
         events = sum(one.last - one.first + 1 for one in found)
         log.info("erasure=done erasures=%d events=%d rows=%d again=%d", len(wanted.ids), events, done.rows, again)
 
-    def _in_stream(self, stream: Stream, above: int, through: int, wanted: Wanted) -> Iterator[None]:
+    def _in_stream(self, stream: Stream, above: int, head: int, wanted: Wanted) -> Iterator[None]:
         name = wanted.ids[0]
-        while through > above:
-            top = through
-            through, found = self._reader.look(lambda connection: erasure.look(connection, stream, above, top, wanted))  # noqa: B023 - called at once
-            if found:
-                rows = found
-                self._ask(
-                    self._gateway.commits.submit(lambda connection: erasure.redact(connection, stream, rows, name))  # noqa: B023 - waited for
-                )
-            yield
+        for low, through in self._reader.look(lambda c: erasure.spans(c, stream, above, head, wanted)):
+            while through > low:
+                top, bottom = through, low
+                through, found = self._reader.look(lambda c: erasure.look(c, stream, bottom, top, wanted))  # noqa: B023 - called at once
+                if found:
+                    rows = found
+                    self._ask(
+                        self._gateway.commits.submit(lambda c: erasure.redact(c, stream, rows, name))  # noqa: B023 - waited for
+                    )
+                yield
 
     def _in_tables(self, wanted: Wanted, done: _Done) -> Iterator[None]:
         self._forget(wanted)

@@ -39,14 +39,15 @@ class _Events(msgspec.Struct, forbid_unknown_fields=True, rename={"from_": "from
     to: _Seq
 
 
-_Key = Annotated[str, Meta(min_length=8, max_length=8192)]
+_Record = Annotated[str, Meta(min_length=1, max_length=200)]
+_Sealed = Annotated[str, Meta(min_length=8, max_length=8192)]
 
 
 class _Erase(msgspec.Struct, forbid_unknown_fields=True):
     positions: list[_Events | Annotated[str, Meta(max_length=400)]] = []
     day_keys: list[Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]] = []
-    consentrefs: list[_Key] = []
-    sealed: list[_Key] = []
+    consentrefs: list[_Record] = []
+    sealed: list[_Sealed] = []
 
 
 class Command(Protocol):

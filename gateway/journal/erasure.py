@@ -180,6 +180,18 @@ def look(
     return (lowest if len(rows) == _LOOKED_AT_ONCE else above), found
 
 
+def spans(
+    connection: sqlite3.Connection, stream: Stream, above: int, through: int, wanted: Wanted
+) -> list[tuple[int, int]]:
+    """Where in (above, through] there may be something, newest first: everywhere; or there, where events are named."""
+    if wanted.digests:
+        return [(above, through)]
+    named = (
+        (max(first - 1, above), min(last, through)) for first, last in positions_of(connection, stream, wanted.places)
+    )
+    return sorted((span for span in named if span[0] < span[1]), reverse=True)
+
+
 def redact(connection: sqlite3.Connection, stream: Stream, positions: Sequence[int], erasure: str) -> int:
     """Put the redacted form in place of these rows, in the caller's transaction; returns how many were changed."""
     dictionaries = dictionaries_of(connection)

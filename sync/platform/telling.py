@@ -172,9 +172,7 @@ class Telling:
             mine = self._identifiers(writing, person)
             places = self._places(writing, person)
             records = [
-                row[0]
-                for row in _each(writing, "SELECT record FROM consent WHERE identifier = ?", mine)
-                if len(row[0]) >= 8
+                row[0] for row in _each(writing, "SELECT record FROM consent WHERE identifier = ?", mine) if row[0]
             ]
             day_keys = {row[0] for row in _each(writing, "SELECT key FROM day_key WHERE identifier = ?", mine)}
         commands = self._tell_erasure(person, places, sorted(set(records)), day_keys)

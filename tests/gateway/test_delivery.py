@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvicorn
@@ -19,10 +20,11 @@ from gateway.app import Gateway
 from gateway.delivery import link, workers
 from gateway.errors import ConfigError
 from gateway.event import draft
-from gateway.event_types import ButtonPressed
+from gateway.event_types import ButtonPressed, InteractionScanned, Shopper
 from gateway.intake.inlet import Item
 from gateway.journal.reader import JournalReader
 from sync.platform.app import platform_app
+from sync.platform.store import PlatformStore
 
 CONFIG = """
 [storage]
@@ -189,3 +191,49 @@ def test_an_orderly_stop_does_not_wait_for_a_platform_that_is_silent(tmp_path: P
         thread.join(20)
         took_s = time.monotonic() - began_s
     assert took_s < 4.0  # 1.2 s on an idle machine
+
+
+def test_the_platform_has_a_person_erased(tmp_path: Path) -> None:
+    """The command comes down, the gateway redacts, the erasure and the command's outcome come back up; a repeated
+    delivery of the redacted event is a duplicate for the platform and replaces what it had."""
+    day_key, sealed = "ab" * 16, "p1." + "c2VhbGVk" * 12
+    with platform(tmp_path / "platform.db") as port:
+        text = CONFIG.format(directory=tmp_path / "state", port=port, feed_port=free_port())
+        gateway = Gateway(parse(text.partition("[feed]")[0], "test"))
+        stop = threading.Event()
+        thread = threading.Thread(target=gateway.run, args=(stop,))
+        thread.start()
+        until(lambda: gateway.commits.is_open)
+        data = InteractionScanned(scanner="s", shopper=Shopper(day_key=day_key, sealed=sealed))
+        at = gateway.clock.now()
+        extensions = {"consentref": "R-1"}
+        said = draft(
+            "transactions", "store.interaction.scanned.v1", data, source="//t1/b", at=at, extensions=extensions
+        )
+        gateway.inlet.offer("test", Item([said]), 1.0)
+        store = PlatformStore(tmp_path / "platform.db")
+        store.open()
+
+        def received(kind: str) -> list[dict[str, Any]]:
+            events = [json.loads(body) for _, body in store.events(0, 500, ["transactions"])]
+            return [event for event in events if event["type"] == f"store.{kind}.v1"]
+
+        until(lambda: received("interaction.scanned"))
+        for name, kind, asked in (
+            ("e1", "subject.erase", {"consentrefs": ["R-1"]}),
+            ("e2", "journal.replay", {"stream": "transactions", "from": 1}),
+        ):
+            head = {"specversion": "1.0", "id": name, "source": "//p", "type": f"store.command.{kind}.v1"}
+            store.command("gw01", name, json.dumps({**head, "data": asked}).encode())
+        until(lambda: len(received("command.completed")) == 2, 60.0)
+        until(lambda: received("interaction.scanned")[0]["data"] is None, 60.0)
+        stop.set()
+        thread.join(20)
+        (erased,) = received("subject.erased")
+        outcomes = [event["data"]["outcome"] for event in received("command.completed")]
+        everything = json.dumps([json.loads(body) for _, body in store.events(0, 500, ["transactions"])])
+        store.close()
+    assert outcomes == ["done", "done"]
+    assert erased["data"]["events"] == 1
+    assert erased["data"]["ranges"][0]["first"] == 1
+    assert not any(word in everything for word in (day_key, sealed))

@@ -316,7 +316,7 @@ def test_consents_and_sealed_identifiers_are_keys_too(house: House) -> None:
         {}, {"day_keys": []}, {"day_keys": ["short"]}, {"day_keys": "ab" * 16}, {"member": "123"},
         {"positions": ["no-id"]}, {"positions": [{"stream": "x", "epoch": "f" * 32, "from": 1, "to": 2}]},
         {"positions": [{"stream": "measurements", "epoch": "f" * 32, "from": 3, "to": 2}]},
-        {"consentrefs": ["tiny"]}, {"positions": ["gw01.measurements.zz.xx"]},
+        {"consentrefs": [""]}, {"sealed": ["tiny"]}, {"positions": ["gw01.measurements.zz.xx"]},
         {"day_keys": [f"{number:032x}" for number in range(10_001)]},
     ],
 )  # fmt: skip
