@@ -123,13 +123,15 @@ def till_mqtt(broker: int, lane: str) -> Iterator[Ask]:
     def ask(fields: dict[str, str]) -> dict[str, Any]:
         nonlocal number
         number += 1
-        link.publish(f"{topic}/request", msgspec.json.encode({"request": f"{lane}-{number}", **fields}))
-        while True:
-            for delivery in link.receive(5.0):
+        question = msgspec.json.encode({"request": f"{lane}-{number}", **fields})
+        for _ in range(30):  # no answer: ask again, as a till does; the gateway may not listen yet
+            link.publish(f"{topic}/request", question)
+            for delivery in link.receive(1.0):
                 link.ack([delivery])
                 said: dict[str, Any] = json.loads(delivery.payload)
                 if said["request"] == f"{lane}-{number}":
                     return said
+        raise TimeoutError(f"{lane} had no answer")
 
     try:
         yield ask

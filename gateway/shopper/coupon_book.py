@@ -47,6 +47,7 @@ class CouponBook:
 
     def __init__(self, connection: sqlite3.Connection, limits: Limits, origin: Origin, at: Instant) -> None:
         """Read what time is certain, and make this moment certain where the clock can be trusted."""
+        self.quiet = False  # refusals are not told: their till has had too many
         self.drafts: list[Draft] = []
         self._connection = connection
         self._limits = limits
@@ -138,6 +139,8 @@ class CouponBook:
 
     def refuse(self, reason: str, token: CouponToken | None, lane: str, transaction: str = "") -> None:
         """Tell that a coupon was not accepted."""
+        if self.quiet:
+            return
         self._draft(
             CouponRefused(
                 coupon="unreadable" if token is None else token.id, reason=reason, lane=lane,

@@ -49,6 +49,23 @@ _STATE: dict[str, State] = {
 }  # fmt: skip
 
 
+class _Past:
+    """What the journal's events tell of coupons, as far as it has been read; `unread`: the book does not know it."""
+
+    def __init__(self, epoch: str, place: str, unread: bool) -> None:
+        self.epoch, self.place, self.unread = epoch, place, unread
+        self.uses: dict[str, Use] = {}  # as each was last
+        self.first = 0  # position of the first event of a coupon
+        self.after = 0
+
+    def take(self, events: Sequence[StoredEvent]) -> None:
+        for event in events:
+            if b'"store.coupon.' in event.json and (use := _use_of(event)) is not None:
+                self.first = self.first or event.position
+                self.uses[use.reservation] = use
+        self.after = events[-1].position
+
+
 class CouponClerk:
     """Worker. A fresh one goes on where the last one was."""
 
@@ -58,6 +75,7 @@ class CouponClerk:
         self._restore_on_return = restore_on_return
         self._reader = JournalReader(path)
         self._position: int | None = None
+        self._past: _Past | None = None  # until the book is in order
         self._kept = 0
         self._looked_s: float | None = None
         self._pruned_s: float | None = None
@@ -77,8 +95,8 @@ class CouponClerk:
             return
         try:
             if self._position is None:
-                self._position = self._prepare(stop)
-                self._desk.ready = True
+                self._prepare(stop)
+                return
             more = self._read_sales(stop)
             now_s = self._desk.clock.now().mono_s
             if self._looked_s is None or now_s - self._looked_s >= _LOOK_EVERY_S:
@@ -96,44 +114,43 @@ class CouponClerk:
 
     # -- the beginning
 
-    def _prepare(self, stop: threading.Event) -> int:
-        """Where in the journal to go on reading sales."""
+    def _prepare(self, stop: threading.Event) -> None:
+        """One piece of it a call: a journal's past may be long, and a step is short."""
+        if self._past is None:
+            self._past = self._begin(stop)
+        elif events := self._reader.read("transactions", self._past.after, _CHUNK) if self._past.unread else []:
+            self._past.take(events)
+        else:
+            self._position = self._kept = self._make_good(self._past, stop)
+            self._desk.ready = True
+
+    def _begin(self, stop: threading.Event) -> _Past:
         if not self._reader.is_open:
             self._reader.open()
         epoch = self._reader.epochs("transactions")[-1].epoch
 
-        def begin(connection: sqlite3.Connection) -> tuple[tuple[str, str], Sequence[Draft]]:
+        def begin(connection: sqlite3.Connection) -> tuple[_Past, Sequence[Draft]]:
             tables.make(connection)
             self._desk.trust(connection)
-            return (tables.fact(connection, "epoch"), tables.fact(connection, "sales_position")), ()
+            known = tables.fact(connection, "epoch") == epoch
+            return _Past(epoch, tables.fact(connection, "sales_position"), not known), ()
 
-        known_epoch, place = self._submit(begin, stop)
-        uses, first = ([], 0) if known_epoch == epoch else self._remembered(stop)
-        if uses:
-            log.warning("coupons=made_good uses=%d", len(uses))
+        return self._submit(begin, stop)
+
+    def _make_good(self, past: _Past, stop: threading.Event) -> int:
+        """Write what the journal's events tell; where in it to go on reading sales."""
+        if past.uses:
+            log.warning("coupons=made_good uses=%d", len(past.uses))
 
         def make_good(connection: sqlite3.Connection) -> tuple[int, Sequence[Draft]]:
-            for use in uses:
+            for use in past.uses.values():
                 _make_good(connection, use)
-            start = int(place or (first - 1 if first else head_of(connection, "transactions")))
-            tables.put_fact(connection, "epoch", epoch)
+            start = int(past.place or (past.first - 1 if past.first else head_of(connection, "transactions")))
+            tables.put_fact(connection, "epoch", past.epoch)
             tables.put_fact(connection, "sales_position", str(start))
             return start, ()
 
-        self._kept = self._submit(make_good, stop)
-        return self._kept
-
-    def _remembered(self, stop: threading.Event) -> tuple[list[Use], int]:
-        """Every use that the journal's events tell of, as it was last, and the position of the first such event."""
-        uses: dict[str, Use] = {}
-        first = after = 0
-        while not stop.is_set() and (events := self._reader.read("transactions", after, _CHUNK)):
-            after = events[-1].position
-            for event in events:
-                if b'"store.coupon.' in event.json and (use := _use_of(event)) is not None:
-                    first = first or event.position
-                    uses[use.reservation] = use
-        return list(uses.values()), first
+        return self._submit(make_good, stop)
 
     # -- the day
 

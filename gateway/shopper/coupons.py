@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _WAITING = 512  # questions at once; a shop has some dozen tills
+REFUSALS_A_MINUTE = 60  # of one till that are told and kept; more are only answered
+_LANES = 1000
 _TOGETHER = 64  # of them in one transaction
 
 
@@ -109,6 +111,8 @@ class CouponDesk:
         self._waiting: deque[_Asked] = deque()
         self._lock = threading.Lock()
         self._batch: list[_Asked] = []  # under way in the present transaction
+        self._minute = 0
+        self._refusals: dict[str, int] = {}  # of this minute, by lane; on the writing thread only
         self._scheduled = False
         self.ready = False  # set by the clerk, who makes the tables
         self._answered = self._refused = 0
@@ -225,9 +229,20 @@ class CouponDesk:
         digest = request.digest
         if (before := tables.answered(connection, lane, request.request)) is not None:
             return from_json(before[1]) if before[0] == digest else answer("request_reused", request)
+        book.quiet = self._often(lane)
         said = _OPERATIONS[request.operation](self, book, asked)
-        tables.keep_answer(connection, lane, request.request, digest, to_json(said))
+        if said.ok or not book.quiet:
+            tables.keep_answer(connection, lane, request.request, digest, to_json(said))
+        if not said.ok:
+            self._refusals[lane] = self._refusals.get(lane, 0) + 1
         return said
+
+    def _often(self, lane: str) -> bool:
+        """Whether a till has had its refusals of this minute: a broken one must not fill the journal."""
+        minute = self.clock.now().mono_us // 60_000_000
+        if minute != self._minute or len(self._refusals) > _LANES:
+            self._minute, self._refusals = minute, {}
+        return self._refusals.get(lane, 0) >= REFUSALS_A_MINUTE
 
     def _check(self, book: CouponBook, request: Request, token: CouponToken) -> Answer:
         allowed = book.judge(token, request.currency)

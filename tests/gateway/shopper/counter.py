@@ -75,7 +75,7 @@ class Counter:
 
     def open(self) -> None:
         self.commits.open()
-        self.tend()
+        self.tend(4)
 
     def close(self) -> None:
         self.clerk.close()

@@ -14,9 +14,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from gateway.clock import FakeClock
 from gateway.journal import cursor
 from gateway.shopper import coupon_tables as tables
+from gateway.shopper.coupon_clerk import CouponClerk
 from gateway.shopper.coupon_messages import LARGEST, Answer, Request, read_request
 from gateway.shopper.coupon_token import issue
 from gateway.shopper.coupon_words import REASONS
+from gateway.shopper.coupons import REFUSALS_A_MINUTE
 from tests.gateway.shopper.counter import DAY_S, HOME, NOW_S, PLAIN, Counter, counter, coupon
 
 
@@ -435,6 +437,32 @@ def test_too_many_at_once(shop: Counter) -> None:
     assert busy == ["busy"] * 88
     shop.commits._run_jobs()
     assert sum(future.result(0).ok for future in said) == 512
+
+
+def test_a_till_that_is_refused_for_ever_does_not_fill_the_journal(shop: Counter) -> None:
+    """A broken till is answered every time, but only so many refusals a minute are kept; others are not hurt."""
+    said = [shop.ask("reserve", token="x", lane="7") for _ in range(200)]
+    assert {answer.reason for answer in said} == {"malformed"} and len(shop.told()) == REFUSALS_A_MINUTE
+    assert shop.ask("reserve", token=coupon(HOME), lane="7").ok
+    shop.ask("reserve", token="x", lane="8")
+    assert shop.told()[-1][1]["lane"] == "8"
+    shop.clock.advance(61)
+    shop.ask("reserve", token="x", lane="7")
+    assert shop.told()[-1][1]["lane"] == "7"
+
+
+def test_a_long_past_is_read_in_pieces(shop: Counter) -> None:
+    """A clerk that finds a journal full of events comes back from every step, and the desk opens when it is through."""
+    for number in range(1200):
+        shop.ask("reserve", token=coupon(HOME, id=f"H-{number}"), lane=str(number // 50))
+    shop.commits.submit(lambda connection: connection.execute("DELETE FROM coupon_fact"))
+    shop.desk.ready = False
+    shop.clerk.close()
+    shop.clerk = CouponClerk(shop.desk, shop.path)
+    shop.tend(3)
+    assert not shop.desk.ready
+    shop.tend(4)
+    assert shop.desk.ready and shop.ask("check", token=coupon(HOME, id="H-1199")).reason == "used_up"
 
 
 def test_the_book_is_made_good_from_the_journal(tmp_path: Path) -> None:
