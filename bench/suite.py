@@ -266,7 +266,7 @@ BENCHES = (
     ),
     Bench(
         "coupons", "Coupons: races, kills, latency at the till", "bench.coupons",
-        ("--seconds", "6", "--coupons", "200", "--kills", "5"), ("--kills", "20"), ("--full",), (45, 120),
+        ("--seconds", "6", "--coupons", "200", "--kills", "5"), ("--kills", "20"), ("--full",), (60, 200),
     ),
     Bench(
         "identity", "Persons: cost of naming one, canaries", "bench.identity",
