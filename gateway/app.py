@@ -337,11 +337,14 @@ class Gateway:
         if self.camera_desk is None:
             from gateway.acceptance import AcceptanceTests
             from gateway.camera_desk import CameraDesk
+            from gateway.camera_scene import SceneDrawings
             from gateway.cameras import Cameras
             from gateway.drift_watch import DriftWatch
 
             tests = AcceptanceTests(self.directory / "acceptance", self.clock)
-            self.camera_desk = CameraDesk(Cameras(), tests, self.inlet, self.origin, self.clock)
+            self.camera_desk = CameraDesk(
+                Cameras(), tests, SceneDrawings(self), self.inlet, self.origin, self.clock
+            )  # fmt: skip
             zone = self.settings.gateway.time_zone
             watch = partial(DriftWatch, self, tests, StoreTime(zone))
             self.supervisor.add("drift-watch", watch, patience_s=60.0, stage=WITNESSES)

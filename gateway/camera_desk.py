@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from gateway.acceptance import AcceptanceTests, TestView
+from gateway.camera_scene import Drawn, SceneDrawings
 from gateway.cameras import Cameras, CameraView
 from gateway.clock import Clock
 from gateway.errors import Rejected, Unavailable
@@ -28,9 +29,12 @@ _COMMIT_S: Final = 5.0
 class CameraDesk:
     """The door. `cameras` and `tests` are told by the cameras' workers."""
 
-    def __init__(self, cameras: Cameras, tests: AcceptanceTests, inlet: Inlet, origin: Origin, clock: Clock) -> None:
+    def __init__(
+        self, cameras: Cameras, tests: AcceptanceTests, drawings: SceneDrawings, inlet: Inlet, origin: Origin,
+        clock: Clock,
+    ) -> None:  # fmt: skip
         """Store."""
-        self.cameras, self.tests = cameras, tests
+        self.cameras, self.tests, self._drawings = cameras, tests, drawings
         self._inlet, self._origin, self._clock = inlet, origin, clock
 
     def views(self) -> list[CameraView]:
@@ -58,6 +62,19 @@ class CameraDesk:
             Unavailable: no such camera runs, or it shows nothing now.
         """
         return self.cameras.snapshot(camera)
+
+    def scene(self, camera: str) -> Drawn:
+        """Its lines, zones, masks and clicked people, and the digest of the file they stand in.
+
+        Raises:
+            Unavailable: no such camera runs.
+        """
+        return self._drawings.read(camera, self.cameras.plan(camera).options)
+
+    def set_scene(self, camera: str, drawing: str, digest: str) -> Drawn:
+        """See `SceneDrawings.change`. Raises Unavailable as well: no such camera runs."""
+        self.cameras.plan(camera)
+        return self._drawings.change(camera, drawing, digest)
 
     def test_views(self) -> list[TestView]:
         """Every acceptance test, newest first."""

@@ -3,6 +3,7 @@
 `GET  /api/cameras`                        every camera: state, lines, live counts
 `GET  /api/cameras/NAME`                   one of them; ask again each second for a live preview
 `GET  /api/cameras/NAME/snapshot`          JPEG, nobody recognisable in it, made in memory when asked for, never kept
+`GET, POST /api/cameras/NAME/scene`        its lines, zones, masks, clicked people; POST: drawing (JSON), digest
 `GET  /api/tests`, `/api/tests/ID`         acceptance tests, newest first; one with its report
 `POST /api/cameras/NAME/tests`             line, minutes (15): begin one
 `POST /api/tests/ID/taps`                  direction (in, out), key, at_ms, sent_ms: somebody came or went
@@ -26,7 +27,7 @@ from starlette.routing import BaseRoute, Route
 
 from gateway.access.accounts import Role
 from gateway.errors import Rejected
-from gateway.status.session import WriteRoute, door_of, fields, record, require
+from gateway.status.session import WriteRoute, door_of, fields, reads, record, require
 
 _DIRECTIONS: dict[str, Literal["in", "out"]] = {"in": "in", "out": "out"}
 _SMALL = 2_048  # bytes of a body
@@ -55,6 +56,14 @@ class CameraDesk(Protocol):
 
     def snapshot(self, camera: str) -> Picture:
         """The calibration picture."""
+        ...
+
+    def scene(self, camera: str) -> msgspec.Struct:
+        """What is drawn in its picture."""
+        ...
+
+    def set_scene(self, camera: str, drawing: str, digest: str) -> msgspec.Struct:
+        """Draw something else."""
         ...
 
     def test_views(self) -> Sequence[msgspec.Struct]:
@@ -112,6 +121,17 @@ def camera_routes(find: Find) -> list[BaseRoute]:
 
         return WriteRoute(path, require(role)(answer), max_bytes=_SMALL, read=False)
 
+    async def scene(request: Request) -> Response:
+        if (desk := find()) is None:
+            return _no_camera()
+        name = request.path_params["name"]
+        if reads(request):
+            return await _answered(request, lambda: _json(desk.scene(name)))
+        given = await fields(request)
+        await record(request, "camera.scene.changed", name)
+        drawing, digest = given.get("drawing", ""), given.get("digest", "")
+        return await _answered(request, lambda: _json(desk.set_scene(name, drawing, digest)))
+
     async def snapshot(request: Request) -> Response:
         if (desk := find()) is None:
             return _no_camera()
@@ -123,6 +143,7 @@ def camera_routes(find: Find) -> list[BaseRoute]:
         read("/api/cameras", "manager", lambda desk, request: desk.views()),
         read("/api/cameras/{name}", "manager", lambda desk, request: desk.view(request.path_params["name"])),
         Route("/api/cameras/{name}/snapshot", require("manager")(snapshot)),
+        WriteRoute("/api/cameras/{name}/scene", require("manager")(scene)),
         read("/api/tests", "staff", lambda desk, request: desk.test_views()),
         read("/api/tests/{name}", "staff", lambda desk, request: desk.test_view(request.path_params["name"])),
         write("/api/cameras/{name}/tests", "staff", _start, "camera.test.started"),

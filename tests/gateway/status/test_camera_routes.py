@@ -24,7 +24,14 @@ from gateway.status.session import Door, Doorway
 
 BASE = "http://127.0.0.1"
 JPEG = b"\xff\xd8 nobody \xff\xd9"
-READS = ("/api/cameras", "/api/cameras/door", "/api/cameras/door/snapshot", "/api/tests", "/api/tests/t1")
+READS = (
+    "/api/cameras",
+    "/api/cameras/door/scene",
+    "/api/cameras/door",
+    "/api/cameras/door/snapshot",
+    "/api/tests",
+    "/api/tests/t1",
+)
 WRITES = (
     "/api/cameras/door/tests",
     "/api/tests/t1/taps",
@@ -54,6 +61,12 @@ class Desk:
     def snapshot(self, camera: str) -> Any:
         self.view(camera)
         return SimpleNamespace(jpeg=JPEG)
+
+    def scene(self, camera: str) -> msgspec.Struct:
+        return Said("scene", (camera,))
+
+    def set_scene(self, camera: str, drawing: str, digest: str) -> msgspec.Struct:
+        return Said("draw", (camera, drawing, digest))
 
     def test_views(self) -> list[msgspec.Struct]:
         return [Said("tests", ())]
