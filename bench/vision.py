@@ -1,7 +1,7 @@
 """People counting: accuracy and cost, ours beside the limit and beside the peers.
 
-Run `python -m bench.vision [accuracy] [suite] [cost] [tracker] [peers] [empty] [kills] [memory]`; without words all but
-the long ones (`kills`, `memory`) are run. CPU time is process time on one thread, so a busy machine disturbs it little.
+Run `python -m bench.vision PART …` with accuracy, suite, cost, tracker, peers, empty, kills, memory or looped; without
+words all but the last three, which take long. CPU time is process time on one thread, so a busy machine disturbs little.
 Footage is read from STOREFRONT_DATA or ../shared/data; a part whose footage or peers are absent says so and is skipped.
 The peers, `trackers` and `supervision`, live in an environment of their own at .bench/peers; they are never installed
 beside the product.
@@ -10,6 +10,7 @@ beside the product.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -20,9 +21,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import cv2
+import msgspec
 import numpy as np
 import psutil
 
@@ -32,11 +35,13 @@ from vision.count import CountOptions, count
 from vision.counting_line import CountingLine
 from vision.detector_motion import MotionDetector
 from vision.detector_person import PersonDetector
+from vision.footfall import Footfall
 from vision.frame import Frame
-from vision.model import Box, Crossing, Detection, Line, Scene
+from vision.model import Box, Crossing, Detection, Line, Scene, Slice
 from vision.pipeline import Pipeline
+from vision.slicer import Slicer
 from vision.synthetic import SyntheticScene
-from vision.synthetic_camera import Doorway
+from vision.synthetic_camera import Doorway, SyntheticCapture
 from vision.synthetic_suite import empty_scene, suite
 from vision.tracker import Tracker
 from vision.truth import as_direction, match
@@ -430,6 +435,62 @@ def memory(minutes: float = 60.0) -> None:
     row(f"memory over {minutes:.0f} min, MiB: child", f"{child:.0f} → {child_last:.0f}", "flat")
 
 
+def looped_child(hours: float, pipe: Connection) -> None:
+    """What a camera's process does, on a clock that runs as fast as the frames can be drawn and counted."""
+    cv2.setNumThreads(1)
+    now = [10_000.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    doorway = Doorway("top", 3, 20.0)
+    capture = SyntheticCapture(doorway, clock=lambda: now[0], sleep=sleep)
+    line = Line("door", *doorway.line, "centre")
+    detector = MotionDetector(warm_up_s=10.0)
+    slicer = Slicer(Pipeline(detector, Scene((line,), heat_rows=12, heat_columns=16)), 60.0, 0.0)
+    number = 0
+    while now[0] < 10_000.0 + 3600.0 * hours:
+        capture.grab()
+        number += 1
+        if number % 3 == 0:  # 5 of 15 frames a second
+            for part in slicer.add(Frame(capture.retrieve()[1], number, now[0])):
+                pipe.send_bytes(msgspec.msgpack.encode(part))
+    pipe.close()
+
+
+def looped(hours: float = 1.0) -> None:
+    """An hour of a doorway as fast as possible: how memory goes on, in the camera's process and in the gateway's."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=looped_child, args=(hours, theirs))
+    process.start()
+    theirs.close()
+    scene = Scene((Line("door", *Doorway("top", 3).line, "centre"),), heat_rows=12, heat_columns=16)
+    footfall, decoder = Footfall("cam", scene, "motion", 60.0), msgspec.msgpack.Decoder(Slice)
+    child, own = psutil.Process(process.pid), psutil.Process()
+    sizes: list[tuple[float, float, float]] = []
+    begun_s, at_s, next_s = time.monotonic(), 10_000.0, 10_600.0
+    while True:
+        try:
+            part = decoder.decode(ours.recv_bytes())
+        except EOFError:
+            break
+        footfall.add(part)
+        footfall.close(part.end_s, part.end_s)
+        at_s = part.end_s
+        if at_s >= next_s:
+            next_s += 60.0
+            sizes.append((at_s / 3600, own.memory_info().rss / 1024, child.memory_info().rss / 1024))
+    process.join()
+    took_s = time.monotonic() - begun_s
+    times = np.array([size[0] for size in sizes])
+    for name, column in (("gateway", 1), ("camera's process", 2)):
+        values = np.array([size[column] for size in sizes])
+        slope = float(np.polyfit(times, values, 1)[0]) if len(times) > 1 else float("nan")
+        what = f"looped {hours:g} h in {took_s:.0f} s: memory of the {name}"
+        row(what, f"{values[-1] / 1024:.0f} MiB, {slope:+.0f} KiB an hour", "flat")
+
+
 PARTS: dict[str, Callable[[], None]] = {
     "accuracy": accuracy,
     "suite": run_suite,
@@ -439,8 +500,9 @@ PARTS: dict[str, Callable[[], None]] = {
     "empty": empty,
     "kills": kills,
     "memory": memory,
+    "looped": looped,
 }
-LONG = ("kills", "memory")
+LONG = ("kills", "memory", "looped")
 
 
 def main() -> None:
