@@ -1,7 +1,7 @@
 """People counting: accuracy and cost, ours beside the limit and beside the peers.
 
 Run `python -m bench.vision PART …` with accuracy, suite, cost, tracker, peers, empty, kills, memory or looped; without
-words all but the last three, which take long. CPU time is process time on one thread, so a busy machine disturbs little.
+words all but the last three, which take long. CPU time is process time on one thread; a busy machine disturbs little.
 Footage is read from STOREFRONT_DATA or ../shared/data; a part whose footage or peers are absent says so and is skipped.
 The peers, `trackers` and `supervision`, live in an environment of their own at .bench/peers; they are never installed
 beside the product.
