@@ -29,7 +29,7 @@ NAMES: tuple[Name, ...] = get_args(Name)
 
 Reason = Literal[
     "", "not_set_up", "counter_dark", "till_dark", "no_people", "no_sales", "none_issued", "none_presented",
-    "no_answers", "nobody", "few", "not_known", "not_kept", "not_yet",
+    "no_answers", "nobody", "few", "not_known", "not_kept", "not_yet", "closed",
 ]  # fmt: skip
 
 
@@ -274,12 +274,18 @@ class _Window:
             for name in names for hour in self._hours
         )  # fmt: skip
 
+    def _silent(self, reason: Reason) -> Reason:
+        """Why nothing was told: the source was dark, unless nothing was to be told in that time."""
+        if self._told_ms <= self._begin_ms:
+            return "not_yet"
+        return reason if self._hours or self._sources.opening is None else "closed"
+
     # -- figures
 
     def _footfall(self, people_in: int, told: bool, coverage: float | None) -> Figure:
         if not told:
             if self._rows.lines or self._sources.counter:
-                return Figure(value=None, reason="counter_dark", coverage=coverage)
+                return Figure(value=None, reason=self._silent("counter_dark"), coverage=coverage)
             return Figure(value=None, reason="not_set_up")
         return _sum(Decimal(people_in), coverage)
 
@@ -296,14 +302,14 @@ class _Window:
                 return Figure(value=None, coverage=coverage, reason="not_kept")
             peaks += own
         if not peaks:
-            return Figure(value=None, coverage=coverage, reason="counter_dark")
+            return Figure(value=None, coverage=coverage, reason=self._silent("counter_dark"))
         return Figure(value=Decimal(max(peaks)), coverage=coverage)
 
     def _transactions(self, count: int, told: bool, coverage: float | None) -> Figure:
         if not told and not self._sources.tills:
             return Figure(value=None, reason="not_set_up")
         if not told and (coverage is None or coverage < ENOUGH):  # silence of tills that nobody listened to
-            return Figure(value=None, reason="till_dark" if self._hours else "not_yet", coverage=coverage)
+            return Figure(value=None, reason=self._silent("till_dark"), coverage=coverage)
         return _sum(Decimal(count), coverage)
 
     def _redemption(self) -> dict[Name, Figure]:
@@ -328,7 +334,7 @@ class _Window:
         known = self._rows.queues
         own = self._within(known)
         if not own:
-            dark = Figure(value=None, reason="counter_dark" if known else "not_set_up")
+            dark = Figure(value=None, reason=self._silent("counter_dark") if known else "not_set_up")
             return {"queue_p90_s": dark, "queue_peak": dark}
         coverage = self._coverage((it.zone, it.hour_ms, it.interval_s, it.covered_s) for it in known)
         wait = quantile(merged(spread for (hour, _), spread in self._rows.waits.items() if self._is_own(hour)), 0.9)

@@ -47,6 +47,7 @@ REASONS: dict[Reason, Text] = {
     "few": ("人数不足 5，不予显示", "fewer than 5 persons: not shown"),
     "not_known": ("未知", "not known"),
     "not_kept": ("明细已不再保留", "details are no longer kept"),
+    "closed": ("非营业时间", "closed"),
     "not_yet": ("尚未开始", "not yet"),
 }
 

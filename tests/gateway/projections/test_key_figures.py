@@ -284,3 +284,11 @@ def test_a_week_of_which_a_day_has_lost_its_intervals_has_no_peak(shop: Shop) ->
     shop.connection.execute("DELETE FROM footfall_interval WHERE day = '2026-11-19'")
     assert shop.day(day="2026-11-19", last=DAY)["occupancy_peak"].reason == "not_kept"
     assert shop.day()["occupancy_peak"].value == 120
+
+
+def test_an_hour_that_the_shop_was_closed_in_is_not_dark(shop: Shop) -> None:
+    shop.minutes()
+    shop.beats()
+    night = shop.hour(TEN - 5 * HOUR_MS)
+    assert (night["footfall"].reason, night["transactions"].reason) == ("closed", "closed")
+    assert shop.hour(TEN + HOUR_MS, now=TEN)["transactions"].reason == "not_yet"
