@@ -154,6 +154,7 @@ _RULES: dict[str, Callable[[dict[str, Any]], Told]] = {
     "footfall.crossed": lambda data: (
         "footfall_out" if data.get("direction") == "out" else "footfall_in", {"people_in": 1, "people_out": 1},
     ),
+    "footfall.accepted": _says("footfall_accepted", line="line"),
     "zone.occupied": _says("zone", visitors="visitors"),
     "queue.measured": _says("queue", peak="length_peak"),
     "stock.counted": _says("stock", count="epc_count"),

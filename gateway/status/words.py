@@ -289,6 +289,7 @@ EVENTS: dict[str, str] = {
     "footfall_out": _("People −%(people_out)s"),
     "footfall": _("People +%(people_in)s −%(people_out)s"),
     "footfall_none": _("Nobody passed"),
+    "footfall_accepted": _("The counter of %(line)s was tested and accepted"),
     "zone": _("Visitors in the zone: %(visitors)s"),
     "queue": _("Longest queue: %(peak)s"),
     "stock": _("Stock counted: %(count)s"),
