@@ -28,8 +28,9 @@ from gateway.journal.identity import load
 from gateway.journal.reader import JournalReader
 from gateway.journal.writer import JournalWriter
 from gateway.runtime.systemd import Notifier
-from gateway.shopper.consent import Consents
+from gateway.shopper.consent import Consents, Terms
 from gateway.shopper.day_keys import DayKeys
+from gateway.shopper.identifiers import Identifier
 
 NIGHT_S = datetime(2026, 11, 22, 19, 5, tzinfo=UTC).timestamp()  # 03:05 in Shanghai
 
@@ -337,3 +338,15 @@ def test_deleting_goes_on_while_nobody_can_be_told_and_it_is_told_in_full_afterw
     told = [draft for item in house.inlet.take(100, 0.0, 0.0) for draft in item.drafts]
     assert [draft.type for draft in told] == ["store.loss.declared.v1"]
     assert f'"count":{expired}'.encode() in told[0].body
+
+
+def test_consents_that_ended_long_ago_are_swept_on_the_calendar(house):
+    """Through the thread that writes, like everything; a standing one stays."""
+    at_ms = int(house.clock.now().wall_s * 1000)
+    for number, days in (("A-1", 1), ("A-2", 3000)):
+        ends_ms = at_ms + days * 86_400_000
+        house.consents.grant(Identifier("member", number), ("visits",), at_ms, ends_ms, Terms(record=number), at_ms)
+    house.clock.advance(400 * 86_400)
+    house.chores.sweep_consents()
+    assert house.consents.count() == 1
+    house.consents.close()
