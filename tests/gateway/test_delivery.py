@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import ssl
 import threading
 import time
 import urllib.error
@@ -17,7 +18,7 @@ import uvicorn
 
 from config.loader import parse
 from gateway.app import Gateway
-from gateway.delivery import link, workers
+from gateway.delivery import FeedServer, link, workers
 from gateway.errors import ConfigError
 from gateway.event import draft
 from gateway.event_types import ButtonPressed, InteractionScanned, Shopper
@@ -237,3 +238,37 @@ def test_the_platform_has_a_person_erased(tmp_path: Path) -> None:
     assert erased["data"]["events"] == 1
     assert erased["data"]["ranges"][0]["first"] == 1
     assert not any(word in everything for word in (day_key, sealed))
+
+
+def test_the_feed_on_the_network_speaks_tls_with_the_stores_own_authority(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a certificate given: plain HTTP gets nothing, and who has the authority's certificate gets an answer."""
+    monkeypatch.setenv("FEED_TOKEN", "s3cret")
+    port = free_port()
+    text = CONFIG.format(directory=tmp_path / "state", port=9, feed_port=port)
+    settings = parse(text.replace("[feed]\n", '[feed]\nhost = "0.0.0.0"\n'), "test")
+    assert settings.feed.host == "0.0.0.0"
+    gateway = Gateway(settings)
+    gateway.commits.open()
+    feed = FeedServer(gateway)
+    try:
+        feed.open()
+        trusting = ssl.create_default_context(cafile=tmp_path / "state" / "tls" / "ca.pem")
+
+        def served() -> bool:
+            try:
+                urllib.request.urlopen(f"https://localhost:{port}/v1/feed", timeout=10, context=trusting).close()
+            except urllib.error.HTTPError as error:
+                error.close()
+                return error.code == 401  # over TLS, and asking for a token
+            except urllib.error.URLError as error:
+                assert isinstance(error.reason, ConnectionRefusedError), error  # not up yet
+            return False
+
+        until(served)
+        with pytest.raises((urllib.error.URLError, OSError)):
+            urllib.request.urlopen(f"http://localhost:{port}/v1/feed", timeout=10)
+    finally:
+        feed.close()
+        gateway.commits.close()
