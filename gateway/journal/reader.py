@@ -42,7 +42,14 @@ class StreamState(msgspec.Struct, frozen=True):
 
 
 def state_of(connection: sqlite3.Connection, stream: Stream) -> StreamState:
-    """The stream's conservation line as a connection sees it; the caller holds the transaction."""
+    """The stream's conservation line as a connection sees it; the caller holds the transaction.
+
+    Raises:
+        JournalError: the stream has no epoch yet: its writer is about to open the journal for the first time.
+    """
+    epochs = epochs_of(connection, stream)
+    if not epochs:
+        raise JournalError("read journal", stream, "it is being made", "try again in a moment")
     head = head_of(connection, stream)
     oldest = connection.execute(f"SELECT coalesce(min(position), 0) FROM {stream}").fetchone()[0]  # noqa: S608
     row = connection.execute("SELECT position FROM cursor WHERE name = ? AND stream = ?", (UPLINK, stream)).fetchone()
@@ -56,7 +63,7 @@ def state_of(connection: sqlite3.Connection, stream: Stream) -> StreamState:
     ).fetchone()
     return StreamState(
         stream, head, acked, head - cursor - lost_between(connection, stream, cursor, head), quarantined, expired, lost,
-        oldest, epochs_of(connection, stream)[-1].epoch, int(waiting[0]) if waiting else None,
+        oldest, epochs[-1].epoch, int(waiting[0]) if waiting else None,
     )  # fmt: skip
 
 
