@@ -485,9 +485,12 @@ class Writing:
                 self._withdraw(person, state.withdrawn_ms)
 
     def _withdraw(self, person: int, withdrawn_ms: int) -> None:
-        """Nothing from before the withdrawal is the person's any more; what was sold stays sold."""
+        """Nothing from before the withdrawal is the person's any more; what was sold stays sold.
+
+        What a household shares tells nothing about any of them and need not be kept for the others.
+        """
         for identifier, since_ms, until_ms in self.sql(
-            "SELECT identifier, since_ms, until_ms FROM claim WHERE person = ? AND sole", (person,)
+            "SELECT identifier, since_ms, until_ms FROM claim WHERE person = ?", (person,)
         ).fetchall():
             self.sql(
                 "UPDATE touch SET identifier = NULL, how = '', day_key = NULL, record = NULL "
@@ -503,7 +506,7 @@ class Writing:
         self.settle()
         return self.sql(
             "UPDATE touch SET identifier = NULL, how = '', day_key = NULL, record = NULL WHERE id IN ("
-            "SELECT t.id FROM consented s JOIN claim c ON c.person = s.person AND c.sole = 1 "
+            "SELECT t.id FROM consented s JOIN claim c ON c.person = s.person "
             "JOIN touch t ON t.identifier = c.identifier AND t.at_ms >= c.since_ms AND t.at_ms < c.until_ms "
             "WHERE s.purpose = ? AND s.withdrawn_ms IS NOT NULL AND (s.since_ms IS NULL OR t.at_ms < s.since_ms))",
             (_MATCHING,),

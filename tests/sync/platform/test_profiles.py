@@ -219,3 +219,15 @@ def test_the_database_holds_no_identifier(world: World, tmp_path: Path) -> None:
     world.book.scrub()
     raw = b"".join(path.read_bytes() for path in tmp_path.glob("p.db*"))
     assert b"CANARY-4711" not in raw and b"canary.4711" not in raw
+
+
+def test_a_household_card_does_not_keep_what_came_after_a_withdrawal(world: World) -> None:
+    for who, number in ((ANN, "s1"), (BEN, "s2")):
+        world.agrees(who)
+        world.sells(number, T0 + 10, who=who, payer=CARD)
+    world.withdraws(ANN, T0 + 20)
+    world.sells("s3", T0 + 30, payer=CARD)
+    assert world.refs("member", "B2") == ["s2"]
+    with world.book.reading() as connection:
+        named = connection.execute("SELECT ref FROM touch WHERE identifier IS NOT NULL").fetchall()
+    assert named == [("s2",)]
