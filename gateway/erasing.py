@@ -40,6 +40,7 @@ _ANSWER_S = 30.0
 _DURABLE_S = 5.0
 _WAIT_S = 0.25
 _FULL_RETRY_S = 1.0
+_LOG_RETRY_S = 0.5
 _RANGES_AT_ONCE = 500  # told in one event
 _LANE = ".erasing"  # no device can have such a name
 
@@ -139,6 +140,7 @@ class Erasing:
                 above[stream] = head
         done.files = self._remove_set_aside()
         while not self._ask(self._gateway.commits.empty_log()):
+            self._stop.wait(_LOG_RETRY_S)  # each try costs intake a commit window: not again at once
             yield
         found = self._reader.look(lambda connection: erasure.ranges_of(connection, [name]))
         if found or done.rows or done.quarantined or not again:

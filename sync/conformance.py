@@ -214,7 +214,7 @@ def _conflict(player: _Player) -> None:
 
 def _erasure(player: _Player) -> None:
     erased = msgspec.json.decode(player.event(6))
-    erased["data"] = None
+    erased.update(redacted=True, data=None)
     _taken(player, player.push(6, 6, events=[msgspec.json.encode(erased)]), 6)
 
 
@@ -313,7 +313,7 @@ _QUESTIONS: tuple[tuple[str, str, tuple[str, ...], Callable[[_Player], None]], .
     ("overlap", "of an overlapping batch only the new part is applied", ("duplicate",), _overlap),
     ("gap", "a batch beyond the next number is 409 `sequence-gap` with expected_seq", ("overlap",), _gap),
     ("conflict", "other bytes under a known number are 409 `sequence-conflict` with seq", ("overlap",), _conflict),
-    ("erasure", "the same event again with `data: null` is an erasure, no conflict", ("overlap",), _erasure),
+    ("erasure", "the same event again with `redacted: true` is an erasure, no conflict", ("overlap",), _erasure),
     ("digest", "a wrong or missing Content-Digest is 400 and moves nothing", ("overlap",), _digest),
     ("range", "a batch that is not its Sync-Range is refused and moves nothing", ("overlap",), _range),
     ("garbage", "a body that is no batch is 400 or 422 and moves nothing", ("overlap",), _garbage),

@@ -35,6 +35,9 @@ from gateway.journal.quarantine import PayloadSeal
 from gateway.journal.reader import JournalReader
 from gateway.journal.schema import PAGE_BYTES
 from gateway.journal.writer import JournalWriter
+from gateway.shopper.consent import Consents, Terms
+from gateway.shopper.identifiers import Identifier
+from gateway.subject_data import TABLES
 from gateway.subject_erase import SubjectErase
 
 ORIGIN = Origin("t1", "0001", "gw01")
@@ -369,3 +372,39 @@ def test_intake_goes_on_while_a_person_is_erased(house: House) -> None:
     worker.join()
     assert number > 10
     assert worst_s < 1.0  # 2 shared cores; 20 ms is usual
+
+
+def test_an_erasure_waits_for_the_log_to_be_emptied(house: House) -> None:
+    """While a reader holds the write-ahead log, which may have the person, the erasure is not told as done."""
+    house.add([visit(1, person(1))])
+    with contextlib.suppress(Unavailable):
+        house.command("e1", day_keys=[person(1).day_key])
+    with contextlib.closing(sqlite3.connect(house.journal_path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM measurements").fetchone()
+        house.work(12)
+        with pytest.raises(Unavailable, match="under way"):
+            house.command("e1", day_keys=[person(1).day_key])
+        reader.execute("ROLLBACK")
+    house.work()
+    assert house.command("e1", day_keys=[person(1).day_key])["events"] == 1
+
+
+def test_a_consent_of_the_store_goes_by_its_record(house: House) -> None:
+    """The room's own table: the row with the record goes, whatever it is looked up by, and the others stay."""
+    consents = Consents(house.journal_path, house.commits, house.directory / "consent.key")
+    erasing = Erasing(house, TABLES, [consents.erased])
+    ada, bob = Identifier("member", "A-1"), Identifier("member", "B-2")
+    for one, record in ((ada, "R-1"), (bob, "R-2")):
+        consents.grant(one, ("visits",), 1_000, 1 << 50, Terms(record=record), 1_000)
+    assert consents.standing(ada, 2.0, 2.0).granted == {"visits": "R-1"}
+    with contextlib.suppress(Unavailable):
+        house.command("e1", consentrefs=["R-1"])
+    house.erasing = erasing
+    house.work()
+    assert consents.standing(ada, 2.0, 2.0).granted == {}
+    assert consents.standing(bob, 2.0, 2.0).granted == {"visits": "R-2"}
+    assert consents.count() == 1
+    told = house.events("transactions")[-1]["data"]
+    assert (told["events"], told["rows"]) == (0, 1)
+    consents.close()
