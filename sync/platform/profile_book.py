@@ -129,7 +129,8 @@ class ProfileBook:
         self._connection: sqlite3.Connection | None = None
 
     def open(self) -> None:
-        """Open or make the file."""
+        """Open or make the file, for this user's eyes only."""
+        self.path.touch(mode=0o600)
         connection = sqlite3.connect(self.path, isolation_level=None, timeout=10.0, check_same_thread=False)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'OFF'}")

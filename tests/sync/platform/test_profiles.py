@@ -219,6 +219,7 @@ def test_the_database_holds_no_identifier(world: World, tmp_path: Path) -> None:
     world.book.scrub()
     raw = b"".join(path.read_bytes() for path in tmp_path.glob("p.db*"))
     assert b"CANARY-4711" not in raw and b"canary.4711" not in raw
+    assert (tmp_path / "p.db").stat().st_mode & 0o077 == 0
 
 
 def test_a_household_card_does_not_keep_what_came_after_a_withdrawal(world: World) -> None:
