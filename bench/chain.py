@@ -505,7 +505,7 @@ def score(chain: Chain, book: ProfileBook, into: Score) -> Score:
         claims: defaultdict[int, set[tuple[str, str]]] = defaultdict(set)
         for person, identifier in connection.execute("SELECT person, identifier FROM claim"):
             claims[person].add(values[identifier])
-        named, into.untied = _named_after_withdrawal(chain, connection, proved, values)
+        named, into.untied = _named_after_withdrawal(chain, connection, values)
         into.after_withdrawal += named
     for (person,) in persons:
         into.persons += bool(claims[person])
@@ -562,10 +562,12 @@ def _connected(acts: Iterable[tuple[Identifier, Identifier]]) -> Callable[[tuple
     return root
 
 
-def _named_after_withdrawal(
-    chain: Chain, connection: Any, proved: Callable[[tuple[str, str]], object], values: Mapping[int, tuple[str, str]]
-) -> tuple[int, int]:
-    """Rows done after a withdrawal that still name the person; and those under a token that no act ties to them."""
+def _named_after_withdrawal(chain: Chain, connection: Any, values: Mapping[int, tuple[str, str]]) -> tuple[int, int]:
+    """Rows done after a withdrawal that still name the person; and those under a token that they never proved theirs.
+
+    The second are a card that nobody knows, or the card of somebody in the family who has not withdrawn.
+    """
+    ties = {((one.scheme, one.value), (other.scheme, other.value)) for one, other in chain.acts}
     gone = {it.number: it for it in chain.people if it.withdrawn_s is not None}
     truth = {done.ref: done for done in chain.done if done.who in gone}
     count = untied = 0
@@ -576,7 +578,8 @@ def _named_after_withdrawal(
             it = gone[done.who]
             assert it.withdrawn_s is not None
             if it.withdrawn_s < at_ms / 1000 and (it.again_s is None or at_ms / 1000 < it.again_s):
-                tied = proved(values[identifier]) == proved(("member", it.member))
+                member = ("member", _identifier("member", it.member).value)
+                tied = values[identifier] == member or (member, values[identifier]) in ties
                 count, untied = count + tied, untied + (not tied)
     return count, untied
 
