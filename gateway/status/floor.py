@@ -81,7 +81,12 @@ def floor(settings: FloorSettings, places: Sequence[Place], heats: Sequence[Heat
     # Views lie below zones, so that a zone's name can be read.
     boxes.sort(key=lambda box: box.kind == "zone")
     most = max((place.share or 0.0 for place in places), default=0.0)
-    boxes = [msgspec.structs.replace(box, level=_level(box.share or 0.0, most)) for box in boxes]
+    views = [box for box in boxes if box.cells]
+    boxes = [  # where a camera shows every square foot, a zone's mean would only hide it
+        box if any(_overlap(box, view) for view in views)
+        else msgspec.structs.replace(box, level=_level(box.share or 0.0, most))
+        for box in boxes
+    ]  # fmt: skip
     heated = any(box.cells or box.level for box in boxes)
     return Floor(max(40, min(height, 4 * WIDTH)), tuple(boxes), heated)
 
@@ -138,6 +143,13 @@ def _cells(heat: Heat, x: int, y: int, width: int, height: int, turned: int) -> 
         path = f"M{x + col * wide:.5g} {y + row * high:.5g}h{wide:.4g}v{high:.4g}h{-wide:.4g}z"
         paths.setdefault(level, []).append(path)
     return tuple((level, "".join(paths[level])) for level in sorted(paths))
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    return (
+        one.x < other.x + other.width and other.x < one.x + one.width
+        and one.y < other.y + other.height and other.y < one.y + one.height
+    )  # fmt: skip
 
 
 def _level(value: float, warmest: float) -> int:

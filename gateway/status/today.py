@@ -21,7 +21,16 @@ from gateway.projections.kpi_view import DayView, Outlook
 from gateway.projections.sales import SalesHour
 
 Reason = Literal[
-    "", "not_set_up", "silent_today", "counter_dark", "till_dark", "no_people", "no_sales", "no_answers", "no_coupons"
+    "",
+    "not_set_up",
+    "silent_today",
+    "counter_dark",
+    "till_dark",
+    "no_people",
+    "no_sales",
+    "no_answers",
+    "no_coupons",
+    "counter_partial",
 ]
 Verdict = Literal["", "far_above", "above", "usual", "below", "far_below"]
 
@@ -208,8 +217,10 @@ def _people_now(
     """In minus out since opening, never below nobody. A counter that was dark leaves it unknown."""
     if people_in.value is None or people_out.value is None:
         return Figure(value=None, reason=people_in.reason)
-    if people_in.at_least or (facts.view is not None and facts.view.inside is None):
+    if people_in.at_least:
         return Figure(value=None, reason="counter_dark", dark_s=people_in.dark_s)
+    if facts.view is not None and facts.view.inside is None:
+        return Figure(value=None, reason="counter_partial")
     balance = people_in.value - people_out.value
     if facts.view is not None and facts.view.inside is not None:  # who came and went since it was made
         balance += facts.view.inside.people - facts.view_balance

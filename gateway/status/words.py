@@ -147,6 +147,7 @@ REASONS: dict[str, str] = {
     "not_set_up:queue": _("No queue is watched"),
     "not_set_up:coupons": _("No coupon yet"),
     "not_set_up:answers": _("Nobody is asked"),
+    "counter_partial": _("A counter has not seen the whole day"),
     "counter_dark_now": _("The counter is dark now"),
     "no_coupons": _("No coupon yet"),
     "no_answers": _("Too few answers from 0 to 10 yet"),
