@@ -78,19 +78,25 @@ class Page:
             chart_size=(WIDTH, WALL_WIDTH, BAR_HEIGHT),
         )  # fmt: skip
         self._drawn: tuple[object, Floor | None] = (None, None)
+        self._of: Snapshot | None = None  # whose parts these are
+        self._shared: dict[str, Any] = {}
+        self._said: dict[tuple[str, Role], dict[str, Any]] = {}
+        self._parts: dict[tuple[str, str, Role], str] = {}
 
     def page(self, name: str, snapshot: Snapshot, language: str, visitor: Visitor = Visitor()) -> str:  # noqa: B008
         """A whole page for a visitor, ready without JavaScript."""
         values = self._values(snapshot, language, visitor.role)
-        parts = [(part, Markup(self._part(part, values))) for part in parts_of(name, visitor.role)]
+        parts = [
+            (part, Markup(self._rendered(part, snapshot, language, visitor.role)))
+            for part in parts_of(name, visitor.role)
+        ]
         return self._environment.get_template(PAGES[name].frame).render(
             page=name, parts=parts, visitor=visitor, menu=menu(visitor.role), **values
         )
 
     def parts(self, name: str, snapshot: Snapshot, language: str, role: Role = "viewer") -> dict[str, str]:
         """The parts of a page by their element's id, for everybody in that role."""
-        values = self._values(snapshot, language, role)
-        return {part: self._part(part, values) for part in parts_of(name, role)}
+        return {part: self._rendered(part, snapshot, language, role) for part in parts_of(name, role)}
 
     def form(self, name: str, language: str, visitor: Visitor, values: Mapping[str, object]) -> str:
         """A page that is no picture of the store: template `name` with these values, `t`, `_`, `say`, `visitor`."""
@@ -103,20 +109,38 @@ class Page:
     def _part(self, part: str, values: dict[str, Any]) -> str:
         return self._environment.get_template(f"{part}.html").render(**values)
 
+    def _rendered(self, part: str, snapshot: Snapshot, language: str, role: Role) -> str:
+        """A part of this snapshot, rendered once for all pages that have it."""
+        values = self._values(snapshot, language, role)
+        key = part, language, role
+        if key not in self._parts:
+            self._parts[key] = self._part(part, values)
+        return self._parts[key]
+
     def _values(self, snapshot: Snapshot, language: str, role: Role = "viewer") -> dict[str, Any]:
-        speaker = self._languages[language]
+        """What templates see; made once for a snapshot and shared by everybody who looks at it."""
         day = snapshot.today
-        return {
-            "s": snapshot,
-            "role": role,
-            "t": speaker,
-            "_": speaker.text,
-            "say": speaker.say,
-            "troubles": troubles(snapshot),
-            "tiles": [] if day is None else tiles(day, speaker, snapshot.at_ms),
-            "chart": None if day is None else chart(day, snapshot.at_ms),
-            "floor": self._floor(snapshot),
-        }
+        if self._of is not snapshot:
+            self._of = snapshot
+            self._parts.clear()
+            self._said.clear()
+            self._shared = {
+                "s": snapshot,
+                "troubles": troubles(snapshot),
+                "chart": None if day is None else chart(day, snapshot.at_ms),
+                "floor": self._floor(snapshot),
+            }
+        if (language, role) not in self._said:
+            speaker = self._languages[language]
+            self._said[language, role] = {
+                **self._shared,
+                "role": role,
+                "t": speaker,
+                "_": speaker.text,
+                "say": speaker.say,
+                "tiles": [] if day is None else tiles(day, speaker, snapshot.at_ms),
+            }
+        return self._said[language, role]
 
     def _floor(self, snapshot: Snapshot) -> Floor | None:
         """The drawing, made anew only when something on it differs: a heat map has a thousand cells."""
