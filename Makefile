@@ -13,6 +13,7 @@ UV     := uv
 ARGS   ?=
 
 .PHONY: run test check lint types imports bench docs lock sbom tools clean help
+.PHONY: run test check lint types imports bench screenshots docs lock tools clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -55,6 +56,10 @@ bench: $(TOOLED) tools
 # What the tests use beyond Python, where this machine lets us install it; tests that miss it say so.
 tools:
 	@sh tests/install-tools.sh
+
+# The pictures of README and docs, from the demo in Chromium.
+screenshots: $(TOOLED) tools
+	$(BIN)/python -m bench.screenshots $(ARGS)
 
 docs: $(TOOLED)
 	$(BIN)/python -m gateway.commands.reference docs/events.md

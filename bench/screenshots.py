@@ -34,8 +34,9 @@ from gateway.journal.writer import JournalWriter
 
 MOST_BYTES = 150_000
 _ZONE = ZoneInfo("Asia/Shanghai")
+_OPENS, _CLOSES = 9, 22
 _STEP = timedelta(minutes=15)
-_LINES = (("main-door", "main", "camera/main-door", 1.0), ("side", "side", "generic_json/door-counter", 0.3))
+_LINES = (("main-door", "main", "camera/main-door", 1.0),)
 
 SHOTS = (  # name, path, language, width, height, dark
     ("today-zh", "/", "zh-CN", 1280, 860, False),
@@ -59,7 +60,8 @@ def fill(directory: Path, weeks: int) -> None:
     at = (now - timedelta(weeks=weeks)).replace(hour=0, minute=0, second=0, microsecond=0)
     drafts: list[Draft] = []
     while at + _STEP < now:
-        drafts += _quarter(at, dice, origin, clock)
+        if _OPENS <= at.hour < _CLOSES:
+            drafts += _quarter(at, dice, origin, clock)
         at += _STEP
     for start in range(0, len(drafts), 256):
         writer.append(drafts[start : start + 256])

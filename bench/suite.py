@@ -254,6 +254,10 @@ BENCHES = (
         "footprint", "Start, memory, idle", "bench.footprint", None, (), (), (30, 60),
     ),
     Bench(
+        "page", "The page: time, live numbers, and what twenty viewers cost", "bench.page",
+        None, ("--events", "100000", "--rounds", "2"), ("--events", "1000000", "--rounds", "5"), (60, 180),
+    ),
+    Bench(
         "drivers", "Serial drivers: damaged traces, speed", "bench.drivers",
         ("--trials", "300", "--json"), ("--trials", "1000", "--json"), ("--json",), (20, 60), read_drivers,
     ),

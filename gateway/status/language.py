@@ -55,6 +55,8 @@ class Language:
 
     def number(self, value: Decimal | float, places: int = 0) -> str:
         """A number, grouped; from a million on in short form on big figures' behalf."""
+        if isinstance(value, int) and -_GRAND < value < _GRAND:
+            return f"{value:,}"  # as both languages group it; Babel takes fifty times as long
         if places == 0 and not -_GRAND < value < _GRAND:
             return str(format_compact_decimal(value, locale=self._locale, fraction_digits=2))
         return str(format_decimal(value, format="#,##0." + "#" * places if places else "#,##0", locale=self._locale))

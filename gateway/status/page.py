@@ -51,12 +51,16 @@ PAGES: dict[str, PagePlan] = {
     ),
     "devices": PagePlan(path="/devices", parts=("verdict", "trouble", "plugged", "device_table")),
     "sync": PagePlan(path="/sync", parts=("verdict", "trouble", "sending", "streams", "workers")),
-    "wall": PagePlan(path="/wall", parts=("wall",), frame="wall_frame.html"),
+    "wall": PagePlan(path="/wall", parts=("wall", "wall_hours"), frame="wall_frame.html"),
     "quarantine": PagePlan(path="/quarantine", role="manager"),
     "accounts": PagePlan(path="/accounts", role="manager"),
     "audit": PagePlan(path="/audit", role="manager"),
 }
 """The pages in the order of the navigation. A page of another room adds itself here."""
+
+
+STEADY = {"hours": "chart", "wall_hours": "chart", "floor": "floor"}
+"""Parts that show one drawing and nothing else of the moment: half of all that is rendered, and seldom different."""
 
 
 class Page:
@@ -82,6 +86,7 @@ class Page:
         self._shared: dict[str, Any] = {}
         self._said: dict[tuple[str, Role], dict[str, Any]] = {}
         self._parts: dict[tuple[str, str, Role], str] = {}
+        self._steady: dict[tuple[str, str], tuple[object, str]] = {}
 
     def page(self, name: str, snapshot: Snapshot, language: str, visitor: Visitor = Visitor()) -> str:  # noqa: B008
         """A whole page for a visitor, ready without JavaScript."""
@@ -114,8 +119,18 @@ class Page:
         values = self._values(snapshot, language, role)
         key = part, language, role
         if key not in self._parts:
-            self._parts[key] = self._part(part, values)
+            self._parts[key] = self._kept(part, language, values)
         return self._parts[key]
+
+    def _kept(self, part: str, language: str, values: dict[str, Any]) -> str:
+        """A part, kept from one snapshot to the next where all that it shows is the same drawing."""
+        shown = values.get(STEADY.get(part, ""))
+        if shown is None:
+            return self._part(part, values)
+        kept = self._steady.get((part, language))
+        if kept is None or kept[0] != shown:
+            kept = self._steady[part, language] = shown, self._part(part, values)
+        return kept[1]
 
     def _values(self, snapshot: Snapshot, language: str, role: Role = "viewer") -> dict[str, Any]:
         """What templates see; made once for a snapshot and shared by everybody who looks at it."""
