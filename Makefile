@@ -12,8 +12,7 @@ PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 UV     := uv
 ARGS   ?=
 
-.PHONY: run test check lint types imports bench docs lock sbom tools clean help
-.PHONY: run test check lint types imports bench screenshots docs lock tools clean help
+.PHONY: run test check lint types imports bench screenshots docs lock sbom tools clean help
 .DEFAULT_GOAL := help
 
 help:
