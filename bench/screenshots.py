@@ -38,7 +38,7 @@ _OPENS, _CLOSES = 9, 22
 _STEP = timedelta(minutes=15)
 _LINES = (  # as the demo's own: a camera and a light barrier
     ("main-door", "main", "camera/main-door", 1.0),
-    ("side-door", "side-door", "generic_json/door-counter", 0.3),
+    ("side", "side-door", "generic_json/door-counter", 0.3),
 )
 
 SHOTS = (  # name, path, language, width, height, dark
