@@ -665,9 +665,7 @@ def main(arguments: list[str] | None = None) -> int:
           f"became {got.persons:,} persons; {chain.late_named} events named somebody after the withdrawal")  # fmt: skip
     print(f"due {got.due:,}, found {got.right:,}, wrong {got.wrong}; not found by the key that was shown: "
           + (", ".join(f"{key} {count}" for key, count in got.missed.most_common()) or "none"))  # fmt: skip
-    print(
-        f"{got.untied} events after a withdrawal are under a token that no act ties to anybody; they are in no profile"
-    )
+    print(f"{got.untied} events after a withdrawal are under a card that the person never proved theirs")
     print(f"folding: {got.events / max(got.fold_s, 1e-9):,.0f} events/s, longest step {got.slowest_step_ms:.0f} ms")
     found = figures_of(got)
     for fault, figure in CAUGHT_BY.items():
