@@ -39,7 +39,7 @@ from gateway.status.snapshot import Snapshot, not_healthy
 from gateway.status.verdict import Trouble, troubles
 
 VIEWERS = 40  # at most; a page beyond that still reloads by itself
-LIVE_EVERY_S = 0.5
+LIVE_EVERY_S = 0.6
 _STILL_THERE_S = 15.0
 _EVENTS = 100
 _EVENTS_MOST = 500

@@ -40,7 +40,7 @@ __all__ = ["Gateway", "StatusServer"]
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-FRESH_S = 0.35  # a snapshot this old is made anew
+FRESH_S = 0.45  # a snapshot this old is made anew
 _QUESTIONS = 128
 _CONNECTIONS = 100
 _ANSWER_S = 10.0
