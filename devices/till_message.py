@@ -226,6 +226,16 @@ class ConsentMessage(Stamped, frozen=True, kw_only=True):
     expires_at: Id | None = None
 
 
+class LinkMessage(Stamped, frozen=True, kw_only=True):
+    link: Literal["registration", "login", "phone_change", "card_change"]
+    member: Id
+    member_scheme: Id = "member"
+    linked: Id
+    linked_scheme: Id
+    replaced: Id | None = None
+    replaced_scheme: Id | None = None
+
+
 class StatusMessage(Wire, frozen=True, kw_only=True):
     state: Literal["online", "offline"] | None = None
     status: Literal["online", "offline"] | None = None
@@ -250,6 +260,7 @@ class Peek(msgspec.Struct):
     score: Raw = Raw()
     consent: Raw = Raw()
     programme: Raw = Raw()
+    link: Raw = Raw()
 
 
 def check_depth(payload: bytes) -> None:

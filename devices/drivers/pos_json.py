@@ -61,6 +61,12 @@ takes all back); without a notice of its own a consent is on the one of `[privac
      "ts": "2026-11-22T09:15:00Z", "notice_version": "2026-10", "language": "zh-CN", "method": "till",
      "record_id": "till3-000171", "expires_at": "2028-11-22T00:00:00+08:00"}
 
+A second identifier that the member has proved theirs at the till (act: registration, login, phone_change, card_change),
+with the one it replaces, if any; `replaced_scheme` is `linked_scheme` where it is left out::
+
+    {"link": "phone_change", "member": "L-1", "linked": "138 0013 8000", "linked_scheme": "phone",
+     "replaced": "138 0013 9999", "boot": "b7", "seq": 914}
+
 `loyalty` may be a list of up to eight, and a tender may have a `token` of the payment: several identifiers of one
 person. Two of the same kind that differ name nobody, see docs/privacy.md.
 
@@ -87,6 +93,7 @@ from devices.till_message import (
     ConsentMessage,
     LineKind,
     LineMessage,
+    LinkMessage,
     Peek,
     PointsMessage,
     SourceMessage,
@@ -106,6 +113,7 @@ from gateway.intake.reading import (
     Discount,
     Feedback,
     Identity,
+    MemberLink,
     Points,
     Reading,
     Sale,
@@ -178,6 +186,8 @@ class PosJson(Driver):
         peek = msgspec.json.decode(payload, type=Peek)
         if peek.consent:
             return _consent(msgspec.json.decode(payload, type=ConsentMessage))
+        if peek.link:
+            return _link(msgspec.json.decode(payload, type=LinkMessage))
         if peek.programme:
             return _points(msgspec.json.decode(payload, type=PointsMessage))
         if any((peek.transaction_id, peek.sequence, peek.lines, peek.totals)):
@@ -192,7 +202,7 @@ class PosJson(Driver):
         if peek.question or peek.score:
             answer = msgspec.json.decode(payload, type=AnswerMessage)
             return Feedback(question=answer.question, score=answer.score, scale=answer.scale, **_stamp(answer))
-        raise ValueError("neither a transaction, a basket, an answer, points nor a consent")
+        raise ValueError("neither a transaction, a basket, an answer, points, a consent nor a link")
 
     def _status(self, payload: bytes) -> DeviceState:
         if payload in (b"online", b"offline"):
@@ -254,6 +264,15 @@ def _consent(told: ConsentMessage) -> ConsentAct:
         act=told.consent, identifier=told.member, scheme=told.member_scheme, purposes=",".join(told.purposes),
         record_id=told.record_id, notice_version=told.notice_version, notice_digest=told.notice_digest,
         language=told.language, method=told.method, expires=told.expires_at, **_stamp(told),
+    )  # fmt: skip
+
+
+def _link(told: LinkMessage) -> MemberLink:
+    replaced_scheme = told.replaced_scheme or told.linked_scheme
+    return MemberLink(
+        act=told.link, member=Identity(told.member_scheme, told.member),
+        linked=Identity(told.linked_scheme, told.linked),
+        replaced=Identity(replaced_scheme, told.replaced) if told.replaced is not None else None, **_stamp(told),
     )  # fmt: skip
 
 

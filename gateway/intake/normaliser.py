@@ -137,6 +137,11 @@ class Normaliser:
             reading.identities
         )
         subject = self._subject(named, at, happened_s)
+        # Who pays is the member's own word only if consent covers the means of payment by itself: it may be another's.
+        paid = tuple(each for each in reading.identities if each.scheme == "payment")
+        payer = self._subjects.subject(paid, at, happened_s) if paid and subject is not None else None
+        if payer is not None and subject is not None and payer.shopper.scheme == subject.shopper.scheme:
+            payer = None  # nobody but the payer was named
         operator = reading.operator and self._pseudonyms.day_key("operator", reading.operator, at)
         sale = types.Sale(
             transaction_id=transaction_id,
@@ -151,6 +156,7 @@ class Normaliser:
             tenders=reading.tenders,
             coupons=reading.coupons,
             loyalty=subject.shopper if subject is not None else None,
+            payer=payer.shopper if payer is not None else None,
             totals=reading.totals,
             tap=reading.tap,
             confidence=reading.confidence,
@@ -181,6 +187,18 @@ class Normaliser:
             words = (reading.act, data.record_id, *data.purposes, data.expires_at or "")
             delivery, fresh = _fact("consent", *words), False
         return [self._draft(data, reading, place, at, happened_s, delivery, fresh=fresh, person=person)]
+
+    def _link(self, reading: said.MemberLink, place: Place, at: Instant, delivery: bytes, fresh: bool) -> list[Draft]:
+        others = (reading.linked,) if reading.replaced is None else (reading.linked, reading.replaced)
+        person = self._subjects.linked(reading.member, others, at, self._happened(reading, at))
+        if person is None or len(person.others) != len(others):
+            self.counters.subjects_dropped += 1
+            return []  # without its persons there is nothing left to tell
+        data = types.MemberLinked(
+            act=reading.act, shopper=person.subject.shopper, linked=person.others[0],
+            replaced=person.others[1] if reading.replaced is not None else None,
+        )  # fmt: skip
+        return [self._plain(data, reading, place, at, delivery, fresh, person=person.subject)]
 
     def _basket(self, reading: said.BasketStep, place: Place, at: Instant, delivery: bytes, fresh: bool) -> list[Draft]:
         data = types.Basket(
@@ -336,9 +354,9 @@ class Normaliser:
 # What only this module may fill in: a mapping that could would be a way past the consent.
 _PERSONAL = (
     types.ConsentGranted, types.ConsentWithdrawn, types.PointsEarned, types.PointsSpent, types.VisitClosed,
-    types.CardSeen, types.CardGone,
+    types.CardSeen, types.CardGone, types.MemberLinked,
 )  # fmt: skip
-_PERSON_FIELDS = frozenset({"shopper", "loyalty", "operator"})
+_PERSON_FIELDS = frozenset({"shopper", "loyalty", "payer", "operator"})
 
 
 def _fact(*parts: str) -> bytes:
@@ -385,6 +403,7 @@ _RULES: dict[type[said.Reading], Rule] = {
     said.Sale: Normaliser._sale,
     said.Points: Normaliser._points,
     said.ConsentAct: Normaliser._consent,
+    said.MemberLink: Normaliser._link,
     said.BasketStep: Normaliser._basket,
     said.Scan: Normaliser._scan,
     said.CardRead: Normaliser._card,

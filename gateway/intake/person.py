@@ -16,7 +16,7 @@ from gateway.errors import Rejected
 from gateway.event_types import ConsentGranted, ConsentWithdrawn, Shopper
 from gateway.intake.reading import ConsentAct, Identity
 
-__all__ = ["Identity", "Nobody", "Subject", "Subjects"]
+__all__ = ["Identity", "Linked", "Nobody", "Subject", "Subjects"]
 
 
 class Subject(msgspec.Struct, frozen=True):
@@ -24,6 +24,13 @@ class Subject(msgspec.Struct, frozen=True):
 
     shopper: Shopper
     consent: str
+
+
+class Linked(msgspec.Struct, frozen=True):
+    """A person, and the further identifiers that are theirs, in the order they were told."""
+
+    subject: Subject
+    others: tuple[Shopper, ...]
 
 
 class Subjects(Protocol):
@@ -42,6 +49,15 @@ class Subjects(Protocol):
         """
         ...
 
+    def linked(self, member: Identity, others: Sequence[Identity], at: Instant, happened_s: float) -> Linked | None:
+        """The member and further identifiers that the same person proved theirs; None where consent does not cover it.
+
+        Raises:
+            Rejected: one of the others is no identifier.
+            Unavailable: whether there is a consent cannot be known now.
+        """
+        ...
+
     def consent(self, act: ConsentAct, at: Instant, happened_s: float) -> ConsentGranted | ConsentWithdrawn:
         """Take a consent or its withdrawal; it holds, durably, when this returns.
 
@@ -56,6 +72,10 @@ class Nobody:
     """`Subjects` where no consent is known: nobody is ever named."""
 
     def subject(self, identities: Sequence[Identity], at: Instant, happened_s: float) -> Subject | None:
+        """None."""
+        return None
+
+    def linked(self, member: Identity, others: Sequence[Identity], at: Instant, happened_s: float) -> Linked | None:
         """None."""
         return None
 

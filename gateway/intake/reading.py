@@ -18,8 +18,8 @@ from gateway.event_types import Line as SaleLine
 
 __all__ = [
     "KINDS", "BasketStep", "BeaconSighting", "Button", "CardRead", "CardRemoved", "ConsentAct", "Contact", "Custom",
-    "DeviceState", "Discount", "DoorCount", "Feedback", "Identity", "Points", "Reading", "Sale", "SaleLine", "Scan",
-    "SensorValue", "TagRead", "Tax", "Tender", "Totals", "Weight",
+    "DeviceState", "Discount", "DoorCount", "Feedback", "Identity", "MemberLink", "Points", "Reading", "Sale",
+    "SaleLine", "Scan", "SensorValue", "TagRead", "Tax", "Tender", "Totals", "Weight",
 ]  # fmt: skip
 
 
@@ -142,6 +142,15 @@ class ConsentAct(Reading, frozen=True, tag="consent", kw_only=True, omit_default
     expires: str | None = None  # RFC 3339
 
 
+class MemberLink(Reading, frozen=True, tag="member_link", kw_only=True, omit_defaults=True):
+    """A person proved at the till that a second identifier is theirs. All are raw and never leave the intake."""
+
+    act: Literal["registration", "login", "phone_change", "card_change"]
+    member: Identity
+    linked: Identity
+    replaced: Identity | None = None  # no longer theirs
+
+
 class BasketStep(Reading, frozen=True, tag="basket_step", kw_only=True, omit_defaults=True):
     """A till told of a basket under way."""
 
@@ -228,7 +237,7 @@ class Custom(Reading, frozen=True, tag="custom", kw_only=True, omit_defaults=Tru
 KINDS: dict[str, type[Reading]] = {
     str(kind.__struct_config__.tag): kind
     for kind in (
-        TagRead, CardRead, CardRemoved, Scan, Sale, Points, ConsentAct, BasketStep, BeaconSighting, SensorValue,
-        Contact, Button, Weight, Feedback, DoorCount, DeviceState, Custom,
+        TagRead, CardRead, CardRemoved, Scan, Sale, Points, ConsentAct, MemberLink, BasketStep, BeaconSighting,
+        SensorValue, Contact, Button, Weight, Feedback, DoorCount, DeviceState, Custom,
     )
 }  # fmt: skip

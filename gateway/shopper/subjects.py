@@ -20,7 +20,7 @@ from config.settings import PrivacySettings
 from gateway.clock import Instant, rfc3339_s
 from gateway.errors import Rejected
 from gateway.event_types import ConsentGranted, ConsentWithdrawn, Shopper
-from gateway.intake.person import Subject
+from gateway.intake.person import Linked, Subject
 from gateway.intake.reading import ConsentAct, Identity
 from gateway.shopper.consent import PURPOSES, Consents, Purpose, Standing, Terms
 from gateway.shopper.day_keys import DayKeys
@@ -86,6 +86,23 @@ class ShopperSubjects:
         elif sealable:  # else it is counted as unsealed
             self.counters.no_consent += 1
         return None
+
+    def linked(self, member: Identity, others: Sequence[Identity], at: Instant, happened_s: float) -> Linked | None:
+        """The member and what else is theirs, sealed; see `gateway.intake.person.Subjects`.
+
+        Only the platform joins identifiers, so the member's consent must cover `matching`, and no withdrawal may stand
+        against any of the others.
+        """
+        told = [self.identifier(other.scheme, other.value) for other in others]
+        subject = self.subject((member,), at, happened_s)
+        if subject is None or subject.shopper.sealed is None:
+            return None
+        standings = [self._consents.standing(each, at.wall_s, happened_s) for each in told]
+        if any("matching" in standing.withdrawn for standing in standings):
+            self.counters.withdrawn += 1
+            return None
+        shoppers = [self._shopper(each, at, visits=False, matching=True) for each in told]
+        return Linked(subject, tuple(shopper for shopper in shoppers if shopper is not None))
 
     def counts(self) -> dict[str, int]:
         """What became of readings with persons and of consents, since the start, by name."""

@@ -16,7 +16,7 @@ from gateway.event import Draft, Origin
 from gateway.event_types import ConsentGranted, Shopper
 from gateway.intake import reading as said
 from gateway.intake.normaliser import Normaliser
-from gateway.intake.person import Identity, Subject
+from gateway.intake.person import Identity, Linked, Subject
 from gateway.intake.place import Place
 from gateway.intake.sightings import Sightings
 
@@ -203,6 +203,11 @@ class Agreed:
         self.asked.append(tuple(identities))
         return Subject(Shopper(day_key="k" * 32, scheme=identities[0].scheme), "r-1") if identities else None
 
+    def linked(self, member: Identity, others: Sequence[Identity], at: Instant, happened_s: float) -> Linked | None:
+        self.asked.append((member, *others))
+        named = tuple(Shopper(sealed=f"s-{other.scheme}", scheme=other.scheme) for other in others)
+        return Linked(Subject(Shopper(sealed="s-member"), "r-1"), named)
+
     def consent(self, act: said.ConsentAct, at: Instant, happened_s: float) -> ConsentGranted:
         return ConsentGranted(
             record_id=act.record_id or "c-1", purposes=("visits",), notice_version="1", notice_digest="", language="",
@@ -229,6 +234,35 @@ def test_every_reading_with_a_person_names_the_subject_and_the_consent(clock: Fa
         assert b"A-1" not in draft.body and b"4711" not in draft.body
     assert agreed.asked[0] == (Identity("member", "A-1"), Identity("phone", "138"))
     assert normaliser.counters.subjects_dropped == 0
+
+
+def test_a_sale_names_the_member_and_apart_who_paid(clock: FakeClock) -> None:
+    """The means of payment may be another's: it is a subject of its own, and none where nobody else is named."""
+    normaliser = Normaliser(ORIGIN, Sightings(ORIGIN, PresenceSettings()), Keys(), Agreed())
+    paid, totals = (Identity("payment", "PAR-1"),), said.Totals(net=Decimal(1))
+    for member, payer in (("A-1", "payment"), (None, None)):
+        (draft,) = normaliser.drafts(
+            said.Sale(sequence="1", member=member, identities=paid, totals=totals), place(), clock.now()
+        )
+        data = decoded(draft)["data"]
+        assert isinstance(data, dict) and b"PAR-1" not in draft.body
+        assert (data.get("payer") or {}).get("scheme") == payer and "loyalty" in data
+
+
+def test_a_link_names_both_identifiers_or_is_no_event(normaliser: Normaliser, clock: FakeClock) -> None:
+    """A changed phone number: member, new and old one; without a consent nothing is left to tell, and that counts."""
+    link = said.MemberLink(
+        act="phone_change", member=Identity("member", "A-1"), linked=Identity("phone", "138"),
+        replaced=Identity("phone", "139"),
+    )  # fmt: skip
+    agreed = Agreed()
+    asking = Normaliser(ORIGIN, Sightings(ORIGIN, PresenceSettings()), Keys(), agreed)
+    (draft,) = asking.drafts(link, place(), clock.now())
+    event = decoded(draft)
+    assert event["type"] == "store.member.linked.v1" and event["consentref"] == "r-1"
+    data = event["data"]
+    assert isinstance(data, dict) and [data[it]["sealed"] for it in ("linked", "replaced")] == ["s-phone"] * 2
+    assert normaliser.drafts(link, place(), clock.now()) == [] and normaliser.counters.subjects_dropped == 1
 
 
 def test_a_shoppers_beacon_is_its_day_key_or_nothing(clock: FakeClock) -> None:
@@ -268,6 +302,8 @@ def test_a_mapping_cannot_name_a_person_past_the_consent(normaliser: Normaliser,
         ("store.points.earned.v1", {"programme": "p", "points": "1"}),
         ("store.barcode.scanned.v1", {"scanner": "s", "shopper": "A-1"}),
         ("store.pos.sale.v1", {"operator": "Wang"}),
+        ("store.pos.sale.v1", {"payer": {"sealed": "138"}}),
+        ("store.member.linked.v1", {"act": "login"}),
     ):
         with pytest.raises(Rejected, match="cannot name a person"):
             normaliser.drafts(said.Custom(event_type=event_type, values=values), place(), clock.now())

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.errors import Rejected
 from gateway.event_types import ConsentGranted, ConsentWithdrawn
-from gateway.intake.person import Subject
+from gateway.intake.person import Linked, Subject
 from gateway.intake.reading import ConsentAct, Identity
 from gateway.shopper.identifiers import Identifier
 from tests.gateway.shopper.conftest import Shop
@@ -181,3 +181,29 @@ def test_the_day_key_changes_at_the_shops_midnight(shop: Shop) -> None:
     assert morning is not None and key() == morning
     shop.clock.advance(3600)
     assert key() != morning
+
+
+def linked(shop: Shop, *others: Identity) -> Linked | None:
+    at = shop.clock.now()
+    return shop.subjects.linked(MEMBER, others, at, at.wall_s)
+
+
+def test_what_a_member_proved_theirs_is_sealed_beside_them(shop: Shop) -> None:
+    """Both go to the platform, which alone joins; the second one gets no key of the day."""
+    assert linked(shop, PHONE) is None
+    act(shop, "granted", MEMBER, "visits")
+    assert linked(shop, PHONE) is None, "joining identifiers is matching"
+    act(shop, "granted", MEMBER, "matching")
+    told = linked(shop, PHONE)
+    assert told is not None and told.others[0].day_key is None and told.others[0].sealed is not None
+    assert shop.opener.open(told.others[0].sealed) == Identifier("phone", "+8613800138000")
+
+
+def test_a_withdrawal_on_the_linked_identifier_stops_the_link(shop: Shop) -> None:
+    """A phone number that was taken back is not sent as somebody's; one that is none is refused."""
+    act(shop, "granted", MEMBER, "visits,matching")
+    shop.clock.advance(1)
+    act(shop, "withdrawn", PHONE)
+    assert linked(shop, PHONE) is None
+    with pytest.raises(Rejected):
+        linked(shop, Identity("phone", "no number"))
