@@ -7,12 +7,41 @@ same default state directory that `make run` uses, whether the daemon runs or no
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
+
+SECTIONS = {
+    "The gateway": ("run", "check-config", "doctor", "demo"),
+    "What it knows": ("events", "report", "journal", "quarantine"),
+    "Devices and cameras": ("drivers", "replay", "count", "model"),
+    "Who may, and persons": ("setup-code", "account", "audit", "tls", "privacy", "coupon"),
+    "The platform": ("enrol", "platform", "conformance"),
+    "Beginning and end": ("bench", "wipe"),
+}
+"""The commands as the help lists them: section by section, in this order."""
+
+
+class _Sections(TyperGroup):
+    """`storefront --help` by sections; a command in none of them comes first, under the library's own heading."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Their names in the order of `SECTIONS`."""
+        order = [name for names in SECTIONS.values() for name in names]
+        return sorted(self.commands, key=lambda name: order.index(name) if name in order else -1)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command, told which section it stands in."""
+        command = super().get_command(ctx, cmd_name)
+        if command is not None:
+            section = next((title for title, names in SECTIONS.items() if cmd_name in names), None)
+            vars(command)["rich_help_panel"] = section
+        return command
+
 
 app = typer.Typer(
-    name="storefront", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    name="storefront", cls=_Sections, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     help="In-store edge gateway: reads shop devices, keeps every event, syncs them to the platform.",
 )  # fmt: skip
 journal_app = typer.Typer(no_args_is_help=True, help="Check, salvage, measure or back up the journal.")
@@ -413,7 +442,7 @@ def platform_segments(
 @app.command()
 def wipe(
     config: Config = None,
-    yes: Annotated[str | None, typer.Option(help="The store's name, as in [gateway] store: then it is done.")] = None,
+    yes: Annotated[str | None, typer.Option(help="The store's name, as in gateway.store: then it is done.")] = None,
     receipt: Annotated[Path | None, typer.Option(help="Also write the receipt here.")] = None,
     json: Json = False,
 ) -> int:
@@ -432,7 +461,7 @@ def enrol(
     key: Annotated[Literal["ed25519", "p256"], typer.Option(help="Kind of key, if none is there yet.")] = "ed25519",
     json: Json = False,
 ) -> int:
-    """Make this gateway's key, get its certificate from the platform, and print the [platform] table to use."""
+    """Make this gateway's key, get its certificate from the platform, and print the `platform` table to use."""
     from gateway.commands import enrol as command
 
     return command.run(config, url, code, ca, key, as_json=json)
@@ -466,7 +495,7 @@ def coupon_keys(
     key_id: Annotated[str, typer.Option("--id", help="What coupons call the key: a–z, 0–9, -.")] = "pilot",
     json: Json = False,
 ) -> int:
-    """Make an issuer's key, or read one, and print the [[coupons.keys]] table for the shops."""
+    """Make an issuer's key, or read one, and print the `coupons.keys` table for the shops."""
     from gateway.commands import coupon
 
     return coupon.keys(file, key_id, as_json=json)
