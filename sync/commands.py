@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import msgspec
 
 from gateway.clock import Clock
-from gateway.errors import Rejected, StorefrontError, Unavailable
+from gateway.errors import JournalError, Rejected, StorefrontError, Unavailable
 from gateway.event import Origin, draft
 from gateway.event_types import CommandCompleted, type_of
 from gateway.runtime.worker import Wait, wait
@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 _KEPT = 1000
 _IDLE_S = 0.5
 _MAX_IN_PAGE = 500
+_KIND_LIMIT = 100  # characters of a kind that are repeated in the report
+_DEFECTS = (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 _PREFIX, _SUFFIX = "store.command.", ".v1"
 
 
@@ -110,7 +112,8 @@ class _Event(msgspec.Struct):
     data: dict[str, Any] | None = None
 
 
-_page = msgspec.json.Decoder(list[_Event])
+_page = msgspec.json.Decoder(list[msgspec.Raw])
+_event = msgspec.json.Decoder(_Event)
 
 
 class Commands:
@@ -149,6 +152,7 @@ class Commands:
         self._pause = pause
         self._pace = Pace(gateway, rng, interval_s=1.0)
         self._place = Place()
+        self._unreadable = 0
         self.carried_out = 0
 
     def open(self) -> None:
@@ -167,11 +171,13 @@ class Commands:
             if reply.status == 409:
                 log.warning("commands=begin_again reason=generation_changed")
                 self._keep(Place("", self._place.done))
-            events, cursor = _read(reply)
-            for event in events:
+            page, cursor = _read(reply)
+            for event in page:
                 if stop.is_set():
                     return
-                self._carry_out(event)
+                if event is not None:
+                    self._carry_out(event)
+            self._tell_unreadable(page.count(None))
             self._keep(Place(cursor, self._place.done))
         except Unavailable as error:
             wait_s = self._pace.failed(self._clock.now().mono_s, _asked(error))
@@ -203,11 +209,23 @@ class Commands:
         if not self._emit(report):
             raise Unavailable("report command", kind, "the journal does not take it now")
         self.carried_out += 1
-        log.info("command=%s outcome=%s", kind[:40], completed.outcome)
+        log.info("command=%s outcome=%s", kind if kind in self._handlers else "unknown", completed.outcome)
         self._keep(Place(self._place.cursor, (*self._place.done, event.id)[-_KEPT:]))
 
+    def _tell_unreadable(self, count: int) -> None:
+        """Such a page is not left behind: its readable commands are carried out, and it is asked for again.
+
+        Raises:
+            Unavailable: some of it cannot be read.
+        """
+        if count != self._unreadable:
+            self._unreadable = count
+            log.warning("commands=%s unreadable=%d", "unreadable" if count else "readable_again", count)
+        if count:
+            raise Unavailable("ask for commands", "platform", f"{count} commands of a page cannot be read")
+
     def _run(self, command: Command) -> CommandCompleted:
-        completed = partial(CommandCompleted, command=command.id, kind=command.kind)
+        completed = partial(CommandCompleted, command=command.id, kind=command.kind[:_KIND_LIMIT])
         handler = self._handlers.get(command.kind)
         if handler is None:
             return completed(outcome="unknown", detail="this gateway does not know the command")
@@ -215,10 +233,15 @@ class Commands:
             return completed(outcome="done", result=dict(handler(command)))
         except Unavailable:
             raise
+        except JournalError as error:  # full, or stopping: nothing was decided, and what was asked still holds
+            raise Unavailable("carry out command", command.kind[:_KIND_LIMIT], error.reason, error.hint) from error
         except Rejected as error:
             return completed(outcome="refused", detail=error.reason)
         except StorefrontError as error:
             return completed(outcome="failed", detail=error.reason)
+        except _DEFECTS as error:  # it would come again for ever, and with it no command behind it: no erasure either
+            log.error("command=%s failed=%s", command.kind, type(error).__name__)
+            return completed(outcome="failed", detail=f"a defect of the gateway's software ({type(error).__name__})")
 
     def _keep(self, place: Place) -> None:
         if place != self._place:
@@ -236,8 +259,8 @@ def _asked(error: Unavailable) -> float | None:
     return error.after_s if isinstance(error, _Later) else None
 
 
-def _read(reply: Reply) -> tuple[list[_Event], str]:
-    """The commands of a valid answer and the cursor behind them.
+def _read(reply: Reply) -> tuple[list[_Event | None], str]:
+    """The commands of a valid answer, None for one that cannot be read, and the cursor behind them.
 
     Raises:
         Unavailable: anything else.
@@ -252,13 +275,22 @@ def _read(reply: Reply) -> tuple[list[_Event], str]:
         and cursor.replace("-", "").replace("_", "").isalnum()
     ):
         try:
-            events = _page.decode(reply.body)
+            page = _page.decode(reply.body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             reason = f"not a page of commands ({error})"
         else:
-            if len(events) <= _MAX_IN_PAGE and all(0 < len(event.id) <= 200 for event in events):
-                return events, cursor
+            if len(page) <= _MAX_IN_PAGE:
+                return [_readable(raw) for raw in page], cursor
             reason = "not a page of commands"
     later = _Later("ask for commands", "platform", reason)
     later.after_s = retry_after_s(reply.headers)
     raise later
+
+
+def _readable(raw: msgspec.Raw) -> _Event | None:
+    """One command of a page; None for what is none: it must not hold up those behind it."""
+    try:
+        event = _event.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return event if 0 < len(event.id) <= 200 else None

@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from gateway.clock import FakeClock
-from gateway.errors import Rejected, Unavailable
+from gateway.errors import JournalFull, Rejected, Unavailable
 from gateway.event import Draft
 from sync.commands import Command, Commands, Place, PlaceFile
 from sync.http_client import ClientOptions, HttpClient
@@ -34,11 +34,15 @@ class Rig:
         self.done: list[str] = []
         self.reports: list[Draft] = []
         self.refuse_reports = 0
+        self.no_room = 0
         self.stop = threading.Event()
         self.commands = self.start()
 
     def start(self) -> Commands:
-        handlers = {"config.set": self.set, "stream.rate": self.refuse, "keys.rotate": self.later}
+        handlers = {
+            "config.set": self.set, "stream.rate": self.refuse, "keys.rotate": self.later, "break": self.broken,
+            "coupons.revoke": self.full,
+        }  # fmt: skip
         commands = Commands(
             HttpClient(ClientOptions(url=self.served.url, read_s=2.0)), GATEWAY, ORIGIN, handlers, self.emit,
             self.file, self.clock, Random(1), poll_s=0.0, boot_delay_s=0.0, pause=self.pause,
@@ -61,6 +65,15 @@ class Rig:
         if not self.done:
             raise Unavailable("rotate keys", "store", "the disk is busy")
         self.done.append(command.id)
+        return {}
+
+    def broken(self, command: Command) -> Mapping[str, Any]:
+        raise OverflowError("13800138000")
+
+    def full(self, command: Command) -> Mapping[str, Any]:
+        if self.no_room:
+            self.no_room -= 1
+            raise JournalFull("write journal", "journal.db", "no room left")
         return {}
 
     def emit(self, report: Draft) -> bool:
@@ -189,3 +202,42 @@ def test_a_restored_platform_is_read_from_the_beginning(rig: Rig) -> None:
     rig.give("c2")
     rig.run(60)
     assert rig.done == ["c1", "c2"]
+
+
+def test_a_journal_without_room_is_no_result(rig: Rig) -> None:
+    """A revocation that finds the disk full is carried out when there is room, and not told as failed for ever."""
+    rig.no_room = 3
+    rig.give("c1", "coupons.revoke")
+    rig.run(300)
+    assert rig.no_room == 0 and rig.results() == [("c1", "done")]
+
+
+def test_a_handler_with_a_defect_holds_up_no_command_behind_it(rig: Rig) -> None:
+    """The command is told as failed, in words that quote nothing of it."""
+    rig.give("c1", "break")
+    rig.give("c2")
+    rig.run(40)
+    assert rig.results() == [("c1", "failed"), ("c2", "done")]
+    assert b"138" not in rig.reports[0].body
+
+
+def test_a_command_that_cannot_be_read_holds_up_none_of_its_page(rig: Rig) -> None:
+    """The readable ones are carried out, once; the place stays, so that nothing is passed over unseen."""
+    good = b'{"id":"c7","type":"store.command.config.set.v1","data":{"a":1}}'
+    bad = [b'{"id":7,"type":"x"}', b'{"id":"c8","type":"x","data":{"n":1e999}}', b'{"id":"c8","type":"x","data":[]}']
+    body = b"[" + b",".join([*bad, good]) + b"]"
+    rig.give("c1")
+    rig.line.add(Fault(kind="garbage", path="commands", body=body, headers={"feed-next": "abc"}, times=2))
+    rig.run(300)
+    assert rig.line.played == 2
+    assert rig.done == ["c7", "c1"]
+    assert rig.results() == [("c7", "done"), ("c1", "done")]
+
+
+def test_the_kind_of_a_command_cannot_write_the_log(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    """Line breaks would forge log lines, and a kind without end would fill the journal."""
+    rig.give("c1", "x\nevent=forged" + "y" * 5000)
+    with caplog.at_level("INFO"):
+        rig.run(10)
+    assert rig.results() == [("c1", "unknown")]
+    assert "forged" not in caplog.text and len(rig.reports[0].body) < 1000
