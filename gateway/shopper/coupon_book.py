@@ -185,6 +185,7 @@ class CouponBook:
                 use = self._use(token, Allowed("optimistic"), reservation, sold.lane, sold.sale)
                 refused = msgspec.structs.replace(use, state="refused", sale_id=sold.sale, use=0, exposed=0)
                 tables.put_use(self._connection, refused)
+                tables.forget_ended(self._connection, refused.coupon, refused.uses)
                 self._doubled(refused, allowed)
                 return False
             allowed = Allowed("optimistic", exposed=True)  # held in time, and lapsed before the sale was told
@@ -227,6 +228,7 @@ class CouponBook:
 
     def _give_back(self, use: Use, state: tables.State, reason: str) -> Use:
         use = self._put(use, state=state, exposed=0)
+        tables.forget_ended(self._connection, use.coupon, use.uses)
         self._tell(CouponReleased, use, reason)
         return use
 

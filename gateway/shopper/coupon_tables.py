@@ -22,6 +22,7 @@ Query = Callable[[str], Sequence[Any]]
 """How figures are read: SQL to rows (`JournalReader.query`)."""
 REQUESTS_KEPT = 100_000
 ENDED_KEPT = 20_000  # uses given back, newest
+ENDED_OF_ONE = 100  # of one coupon, or twice its uses: every question about it reads them
 _EXPOSED, _DELIVERED = 1, 2
 _TABLES = (
     """CREATE TABLE IF NOT EXISTS coupon_use (
@@ -35,13 +36,14 @@ _TABLES = (
     "CREATE INDEX IF NOT EXISTS coupon_use_coupon ON coupon_use (coupon)",
     "CREATE INDEX IF NOT EXISTS coupon_use_exposed ON coupon_use (exposed) WHERE exposed = 1",
     "CREATE INDEX IF NOT EXISTS coupon_use_state ON coupon_use (state)",
-    "CREATE INDEX IF NOT EXISTS coupon_use_lease ON coupon_use (lease) WHERE lease <> ''",
+    "CREATE INDEX IF NOT EXISTS coupon_use_lent ON coupon_use (lease, coupon) WHERE state IN ('held', 'redeemed')",
     """CREATE TABLE IF NOT EXISTS coupon_known (
         coupon TEXT PRIMARY KEY, token BLOB NOT NULL, issued INTEGER NOT NULL, expires_s INTEGER NOT NULL)""",
     "CREATE TABLE IF NOT EXISTS coupon_revoked (kind TEXT, name TEXT, PRIMARY KEY (kind, name)) WITHOUT ROWID",
     """CREATE TABLE IF NOT EXISTS coupon_lease (
         lease TEXT, coupon TEXT, campaign TEXT NOT NULL, units INTEGER NOT NULL, until_s INTEGER NOT NULL,
         PRIMARY KEY (lease, coupon)) WITHOUT ROWID""",
+    "CREATE INDEX IF NOT EXISTS coupon_lease_coupon ON coupon_lease (coupon, campaign)",
     "CREATE TABLE IF NOT EXISTS coupon_key (id TEXT PRIMARY KEY, public TEXT NOT NULL) WITHOUT ROWID",
     """CREATE TABLE IF NOT EXISTS coupon_request (
         id INTEGER PRIMARY KEY, lane TEXT NOT NULL, request TEXT NOT NULL, digest BLOB NOT NULL, answer BLOB NOT NULL,
@@ -128,6 +130,16 @@ def put_use(connection: sqlite3.Connection, use: Use) -> None:
     values = [str(value) if isinstance(value := getattr(use, name), Decimal) else value for name in _COLUMNS]
     if connection.execute(_CHANGE, (*values, use.reservation)).rowcount == 0:
         connection.execute(_PUT, values)
+
+
+def forget_ended(connection: sqlite3.Connection, coupon: str, uses: int) -> None:
+    """Keep the newest ends of one coupon: a till that holds and lets go for ever must not make every answer slower."""
+    connection.execute(
+        "DELETE FROM coupon_use WHERE coupon = ?1 AND state NOT IN ('held', 'redeemed') AND rowid <= ("
+        "SELECT rowid FROM coupon_use WHERE coupon = ?1 AND state NOT IN ('held', 'redeemed') "
+        "ORDER BY rowid DESC LIMIT 1 OFFSET ?2)",
+        (coupon, max(ENDED_OF_ONE, 2 * uses)),
+    )
 
 
 def standing_of(connection: sqlite3.Connection, token: CouponToken, now_s: float) -> Standing:
@@ -236,9 +248,9 @@ def put_fact(connection: sqlite3.Connection, name: str, value: str) -> None:
 
 
 def prune(connection: sqlite3.Connection, certain_s: float) -> None:
-    """Forget what can do no harm: uses and coupons whose expiry is certainly past, and old ends of reservations."""
-    for table in ("coupon_use", "coupon_known"):
-        connection.execute(f"DELETE FROM {table} WHERE expires_s < ?", (certain_s - 90 * 86_400,))  # noqa: S608
+    """Forget what can do no harm: what is certainly long past its expiry, and old ends of reservations."""
+    for table, end in (("coupon_use", "expires_s"), ("coupon_known", "expires_s"), ("coupon_lease", "until_s")):
+        connection.execute(f"DELETE FROM {table} WHERE {end} < ?", (certain_s - 90 * 86_400,))  # noqa: S608
     connection.execute(
         "DELETE FROM coupon_use WHERE state NOT IN ('held', 'redeemed') "
         "AND rowid <= (SELECT max(rowid) FROM coupon_use) - ?",

@@ -451,6 +451,33 @@ def test_a_till_that_is_refused_for_ever_does_not_fill_the_journal(shop: Counter
     assert shop.told()[-1][1]["lane"] == "7"
 
 
+def test_a_till_that_holds_and_lets_go_for_ever_slows_no_answer(shop: Counter) -> None:
+    """Of one coupon only so many ends are kept, the newest: the writing thread reads them for every question."""
+    for number in range(tables.ENDED_OF_ONE + 50):
+        held = shop.ask("reserve", token=coupon(HOME), lane=str(number // 50))
+        last = shop.ask("release", reservation=held.reservation, lane=str(number // 50))
+        assert held.ok and last.ok
+    rows = shop.commits.submit(lambda connection: tables.uses_of(connection, "H-1"))
+    shop.commits._run_jobs()
+    assert len(rows.result(0)) == tables.ENDED_OF_ONE and rows.result(0)[-1].reservation == last.reservation
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "SELECT 1 FROM coupon_use WHERE lease = 'L' AND state IN ('held', 'redeemed') AND ('' = '' OR coupon = 'c')",
+        "SELECT lease FROM coupon_lease WHERE until_s > 1 AND (coupon = 'c' OR (coupon = '' AND campaign = 'p'))",
+    ],
+)
+def test_many_leases_slow_no_answer(shop: Counter, question: str) -> None:
+    """A shop may be lent a hundred thousand coupons: none of the desk's questions walks over all of them."""
+    plan = shop.commits.submit(
+        lambda connection: [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {question}")]
+    )
+    shop.commits._run_jobs()
+    assert not [step for step in plan.result(0) if step.startswith("SCAN")]
+
+
 def test_a_long_past_is_read_in_pieces(shop: Counter) -> None:
     """A clerk that finds a journal full of events comes back from every step, and the desk opens when it is through."""
     for number in range(1200):
