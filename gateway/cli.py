@@ -204,7 +204,9 @@ def demo(
             help="unplug, flood, corrupt, broker, clock, till-poison, disk-full, uplink, camera, kill; repeat for more"
         ),
     ] = None,
-    for_s: Annotated[float | None, typer.Option("--for", help="End after so many seconds.", min=1)] = None,
+    for_s: Annotated[
+        float | None, typer.Option("--for", help="Close the shop so many seconds after it has opened.", min=1)
+    ] = None,
     platform: Annotated[bool, typer.Option(help="Run the reference platform, too, and deliver to it.")] = True,
 ) -> int:
     """Run a virtual store and a gateway that serves it, and balance the books at the end (Ctrl-C)."""

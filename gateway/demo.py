@@ -71,7 +71,8 @@ Say = Callable[[str], None]
 class DemoPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What to run.
 
-    `page_port` 0: no page. `for_s` None: until stopped. `pace`: how much faster than usual faults follow each other.
+    `page_port` 0: no page. `for_s`: how long the shop is open; None: until stopped.
+    `pace`: how much faster than usual faults follow each other.
     `broker`: `auto` takes the embedded one, else Mosquitto, else none. `platform`: run the reference platform, too.
     """
 
@@ -275,7 +276,10 @@ class Demo:
             self._say("Page: not in this build." if plan.page_port else "Page: switched off.")
 
     def _over(self) -> bool:
-        return self._plan.for_s is not None and time.monotonic() - self._started_s >= self._plan.for_s
+        """Its time counts from the opening: a start takes as long as the machine needs."""
+        if self._plan.for_s is None or self._ready_s is None:
+            return False
+        return time.monotonic() - self._started_s - self._ready_s >= self._plan.for_s
 
     def _beat(self, store: VirtualStore) -> None:
         now_s = time.monotonic()
@@ -397,7 +401,8 @@ class Demo:
         until_s = time.monotonic() + _START_S
         while time.monotonic() < until_s:  # a gateway that was just killed must come back first
             self._watch_gateway(store, time.monotonic())
-            if not self._orders and (self._ready_s is None or (store.attended and self._connected())):
+            served = not self._gateway.expected and store.attended and self._connected()
+            if not self._orders and (self._ready_s is None or served):
                 break
             time.sleep(_BEAT_S)
         for publisher in self._publishers:

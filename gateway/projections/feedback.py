@@ -1,4 +1,4 @@
-"""Answers of shoppers by hour and question: how often each score was given."""
+"""Answers of shoppers by hour, question and scale: how often each score was given."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from gateway.projections.projection import Change, Fact, Query, Table, have_tabl
 from gateway.projections.store_time import StoreTime
 
 _TYPE = "store.feedback.given.v1"
-_SCORES = range(11)
+_SCORES = {"": range(11), "nps": range(11), "smiley": range(1, 5)}
 
 
 class _Given(msgspec.Struct):
     question_id: str
     score: int
+    scale: str | None = None
 
 
 class FeedbackDay(msgspec.Struct, frozen=True):
@@ -32,12 +33,13 @@ class FeedbackDay(msgspec.Struct, frozen=True):
 
 
 class FeedbackHour(msgspec.Struct, frozen=True, kw_only=True):
-    """How many gave a question one score in one hour."""
+    """How many gave a question one score in one hour. `scale`: nps or smiley; "" where the device did not say."""
 
     hour_ms: int
     question: str
     score: int
     answers: int
+    scale: str = ""
 
 
 class Feedback:
@@ -49,20 +51,20 @@ class Feedback:
         Table(
             "feedback_hour",
             "day TEXT NOT NULL, hour_ms INTEGER NOT NULL, question TEXT NOT NULL, score INTEGER NOT NULL, "
-            "answers INTEGER NOT NULL, PRIMARY KEY (day, hour_ms, question, score)",
+            "scale TEXT NOT NULL, answers INTEGER NOT NULL, PRIMARY KEY (day, hour_ms, question, score, scale)",
             day=True,
         ),
     )
 
     def __init__(self, time: StoreTime) -> None:
         """`time`: the store's calendar."""
-        self.version = f"2 {time.name}"
+        self.version = f"3 {time.name}"
         self._time = time
         self._decode = msgspec.json.Decoder(_Given).decode
 
     def fold(self, facts: Sequence[Fact]) -> Iterable[Change]:
-        """Count the run by hour, question and score; a score outside 0–10 is none."""
-        counts: dict[tuple[str, int, str, int], int] = {}
+        """Count the run by hour, question, score and scale; a score that its scale does not have is none."""
+        counts: dict[tuple[str, int, str, int, str], int] = {}
         for fact in facts:
             if fact.type != _TYPE:
                 continue
@@ -70,13 +72,14 @@ class Feedback:
                 given = self._decode(fact.data)
             except (msgspec.DecodeError, UnicodeDecodeError):
                 continue
-            if given.score not in _SCORES:
+            scale = given.scale if given.scale in _SCORES and given.scale else ""
+            if given.score not in _SCORES[scale]:
                 continue
-            key = (*self._time.bucket(fact.happened_ms), label(given.question_id), given.score)
+            key = (*self._time.bucket(fact.happened_ms), label(given.question_id), given.score, scale)
             counts[key] = counts.get(key, 0) + 1
         if counts:
             yield Change(
-                "INSERT INTO feedback_hour VALUES (?, ?, ?, ?, ?) "
+                "INSERT INTO feedback_hour VALUES (?, ?, ?, ?, ?, ?) "
                 "ON CONFLICT DO UPDATE SET answers = answers + excluded.answers",
                 [(*key, count) for key, count in counts.items()],
             )
@@ -103,12 +106,16 @@ def hours_of(query: Query, first: str, last: str) -> list[FeedbackHour]:
     if not have_table(query, "feedback_hour"):
         return []
     rows = query(
-        "SELECT * FROM feedback_hour WHERE day BETWEEN ? AND ? ORDER BY hour_ms, question, score", (first, last)
+        "SELECT * FROM feedback_hour WHERE day BETWEEN ? AND ? ORDER BY hour_ms, question, score, scale",
+        (first, last),
     )
     return [
-        FeedbackHour(hour_ms=row["hour_ms"], question=row["question"], score=row["score"], answers=row["answers"])
+        FeedbackHour(
+            hour_ms=row["hour_ms"], question=row["question"], score=row["score"], answers=row["answers"],
+            scale=row["scale"],
+        )
         for row in rows
-    ]
+    ]  # fmt: skip
 
 
 def scales_of(query: Query) -> dict[str, tuple[int, int]]:
@@ -119,6 +126,15 @@ def scales_of(query: Query) -> dict[str, tuple[int, int]]:
     return {row["question"]: (row["low"], row["high"]) for row in rows}
 
 
-def is_nps(question: str, scale: tuple[int, int]) -> bool:
-    """Whether a question asks for 0–10: its id says so, or somebody gave a score that no smiley has."""
-    return "nps" in question.lower() or scale[0] < 1 or scale[1] > 4
+def is_nps(question: str, scores: tuple[int, int], scale: str = "") -> bool:
+    """Whether an answer is one from 0 to 10.
+
+    Args:
+        question: its id.
+        scores: the lowest and highest score that it was ever given.
+        scale: what the device said of the answer. Where it said nothing ("") the question's id decides, or that
+            somebody gave a score which no smiley has.
+    """
+    if scale:
+        return scale == "nps"
+    return "nps" in question.lower() or scores[0] < 1 or scores[1] > 4

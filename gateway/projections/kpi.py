@@ -354,7 +354,8 @@ class _Window:
     def _answers(self) -> dict[Name, Figure]:
         scores: dict[bool, dict[int, int]] = {True: {}, False: {}}
         for it in self._within(self._rows.feedback):
-            kind = scores[feedback.is_nps(it.question, self._rows.scales.get(it.question, (it.score, it.score)))]
+            given = self._rows.scales.get(it.question, (it.score, it.score))
+            kind = scores[feedback.is_nps(it.question, given, it.scale)]
             kind[it.score] = kind.get(it.score, 0) + it.answers
         return {"nps": _answered(scores[True], _nps), "smile_share": _answered(scores[False], _smiles)}
 

@@ -37,6 +37,7 @@ class _Snapshot(Collector):
         yield from _streams(snapshot)
         yield from _devices(snapshot)
         yield from _intake(snapshot)
+        yield from _coupons(snapshot)
         yield from _workers(snapshot)
         yield from _system(snapshot)
 
@@ -122,6 +123,31 @@ def _intake(snapshot: Snapshot) -> Iterable[Metric]:
         yield _gauge(
             "storefront_journal_worst_commit_seconds", "Longest commit since the start.", intake.worst_commit_ms / 1000
         )
+
+
+def _coupons(snapshot: Snapshot) -> Iterable[Metric]:
+    """Money is in the store's currency."""
+    coupons = snapshot.coupons
+    if coupons is None:
+        return
+    for name, meaning, value in (
+        ("at_risk", "Money that would be lost if every coupon on the shop's own risk were used elsewhere.",
+         coupons.at_risk),
+        ("at_risk_limit", "Most that may be at risk.", coupons.at_risk_limit),
+        ("held", "Coupons held for a basket.", coupons.held),
+        ("known", "Coupons that the platform issued to this store.", coupons.issued),
+        ("worst_answer_seconds", "Longest time to an answer since the start.", coupons.worst_ms / 1000),
+    ):  # fmt: skip
+        yield _gauge(f"storefront_coupons_{name}", meaning, float(value))
+    for name, meaning, count in (
+        ("redeemed", "Uses of coupons since the book began.", coupons.redeemed),
+        ("doubled", "Sales that gave a discount no use was left for, since the book began.", coupons.doubled),
+        ("answered", "Questions of tills answered since the start.", coupons.answered),
+        ("refused", "Of these, those that were refused.", coupons.refused),
+    ):
+        counter = CounterMetricFamily(f"storefront_coupons_{name}", meaning)
+        counter.add_metric([], count)
+        yield counter
 
 
 def _workers(snapshot: Snapshot) -> Iterable[Metric]:

@@ -33,6 +33,7 @@ from gateway.projections.kpi import Sources
 from gateway.projections.kpi_view import DayView, Outlook, read_day, read_outlook
 from gateway.projections.store_time import StoreTime
 from gateway.runtime.worker import WorkerState
+from gateway.shopper.coupons import CouponFigures
 from gateway.status.camera_routes import CameraDesk
 from gateway.status.event_words import line_of
 from gateway.status.quarantine import Replayed
@@ -138,6 +139,14 @@ class Sent(Protocol):
         ...
 
 
+class Coupons(Protocol):
+    """Who answers tills about coupons (`gateway.shopper.coupons.CouponDesk`)."""
+
+    def figures(self) -> CouponFigures:
+        """How it stands."""
+        ...
+
+
 class Gateway(Protocol):
     """What the page looks at (`gateway.app.Gateway`). Attributes only; read from the page's thread."""
 
@@ -168,6 +177,11 @@ class Gateway(Protocol):
 
     def person_counts(self) -> dict[str, int]:
         """What became of readings that named a person, and of consents."""
+        ...
+
+    @property
+    def coupons(self) -> Coupons | None:
+        """Who answers tills about coupons; None where coupons are switched off."""
         ...
 
     @property
@@ -242,6 +256,7 @@ class Observer:
             waiting_in_inlet=gateway.inlet.size,
             commits=gateway.commits.counters,
             persons=gateway.person_counts(),
+            coupons=None if gateway.coupons is None else gateway.coupons.figures(),
             admitted=gateway.commits.admitted,
             streams=states,
             sending=tuple(

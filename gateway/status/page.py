@@ -50,7 +50,7 @@ PAGES: dict[str, PagePlan] = {
         path="/", parts=("verdict", "trouble", "figures", "hours", "floor", "devices", "events", "delivery")
     ),
     "devices": PagePlan(path="/devices", parts=("verdict", "trouble", "plugged", "device_table")),
-    "sync": PagePlan(path="/sync", parts=("verdict", "trouble", "sending", "streams", "workers")),
+    "sync": PagePlan(path="/sync", parts=("verdict", "trouble", "sending", "streams", "coupons", "workers")),
     "wall": PagePlan(path="/wall", parts=("wall", "wall_hours"), frame="wall_frame.html"),
     "quarantine": PagePlan(path="/quarantine", role="manager"),
     "accounts": PagePlan(path="/accounts", role="manager"),

@@ -19,6 +19,7 @@ from gateway.intake.inlet import LaneCounters
 from gateway.journal.commit_loop import CommitCounters
 from gateway.journal.reader import StreamState
 from gateway.runtime.worker import State, WorkerState
+from gateway.shopper.coupons import CouponFigures
 from gateway.status.floor import Heat, Place, places_of
 from gateway.status.today import DayFacts, Today, today
 
@@ -146,6 +147,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     waiting_in_inlet: int = 0
     commits: CommitCounters = msgspec.field(default_factory=CommitCounters)
     persons: dict[str, int] = {}
+    coupons: CouponFigures | None = None  # None: switched off
     admitted: tuple[Stream, ...] = ()
     streams: tuple[StreamState, ...] | None = None
     sending: tuple[Sending, ...] = ()
@@ -289,6 +291,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     plugged: tuple[PluggedDevice, ...]
     delivery: Delivery
     intake: Intake
+    coupons: CouponFigures | None  # null where coupons are switched off
     workers: tuple[Worker, ...]
     system: System
     read_models: tuple[ReadModel, ...] | None
@@ -312,6 +315,7 @@ def snapshot(facts: Facts) -> Snapshot:
         plugged=facts.plugged,
         delivery=_delivery(facts),
         intake=_intake(facts),
+        coupons=facts.coupons,
         workers=tuple(
             Worker(
                 name=it.name, state=it.state, stuck=it.stuck, reason=it.reason, hint=it.hint, since_s=it.since_s,

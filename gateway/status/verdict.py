@@ -9,6 +9,7 @@ Names of parameters carry their unit (`_s`, `_share`), by which they are written
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Literal
 
 import msgspec
@@ -26,6 +27,7 @@ _WAL_BYTES = 32 << 20
 _BEHIND = 20_000
 _BATTERY_PERCENT = 15
 _QUEUE_LONG = 7
+_RISK_NEAR = Decimal("0.9")  # of the limit: the next optimistic coupon may be refused
 
 
 class Trouble(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,7 +44,7 @@ def troubles(snapshot: Snapshot) -> list[Trouble]:
     """Everything that needs a hand, the worst first; [] when all is well."""
     found = [
         *_journal(snapshot), *_workers(snapshot), *_devices(snapshot), *_floor(snapshot), *_delivery(snapshot),
-        *_clock(snapshot), *_housekeeping(snapshot),
+        *_coupons(snapshot), *_clock(snapshot), *_housekeeping(snapshot),
     ]  # fmt: skip
     return sorted(found, key=lambda trouble: _ORDER.index(trouble.severity))
 
@@ -170,6 +172,15 @@ def _delivery(snapshot: Snapshot) -> Iterator[Trouble]:
         yield Trouble(severity="notice", key="quarantined", parameters={"messages": delivery.quarantine_held})
     if snapshot.intake.dropped:
         yield Trouble(severity="notice", key="dropped", parameters={"events": snapshot.intake.dropped})
+
+
+def _coupons(snapshot: Snapshot) -> Iterator[Trouble]:
+    coupons = snapshot.coupons
+    if coupons is None:
+        return
+    if coupons.at_risk_limit > 0 and coupons.at_risk >= _RISK_NEAR * coupons.at_risk_limit:
+        money = {"risk": f"{coupons.at_risk:f}", "limit": f"{coupons.at_risk_limit:f}", "currency": coupons.currency}
+        yield Trouble(severity="notice", key="coupons_at_risk", parameters=dict(money))
 
 
 def _clock(snapshot: Snapshot) -> Iterator[Trouble]:

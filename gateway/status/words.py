@@ -122,6 +122,10 @@ TROUBLES: dict[str, Advice] = {
         _("People wait in line: %(people)s at %(zone)s"),
         _("Open another till if you can."),
     ),
+    "coupons_at_risk": Advice(
+        _("Coupons at the shop's own risk: %(risk)s of %(limit)s %(currency)s"),
+        _("Coupons of other shops are soon refused. That ends by itself when the platform has heard of them."),
+    ),
     "battery_low": Advice(
         _("The battery of %(sensor)s is nearly empty: %(percent)s %"),
         _("Change it in the next days. What it measures is missing once it is empty."),

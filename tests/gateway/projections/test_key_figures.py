@@ -195,6 +195,17 @@ def test_scores_become_nps_or_smiles_and_few_answers_nothing(shop: Shop) -> None
     assert shop.day()["smile_share"].value == Decimal("0.6000")
 
 
+def test_an_answer_is_taken_by_the_scale_that_its_device_named(shop: Shop) -> None:
+    """`nps-stand` gives smileys and says so; `mood` gives 1 to 4 of ten and says so: neither name nor range decides."""
+    for score in (4, 4, 4, 1, 1):
+        shop.tell("feedback.given", TEN, question_id="nps-stand", score=score, device="k", scale="smiley")
+    for score in (2, 2, 3, 1, 4):
+        shop.tell("feedback.given", TEN, question_id="mood", score=score, device="k", scale="nps")
+    shop.tell("feedback.given", TEN, question_id="nps-stand", score=9, device="k", scale="smiley")
+    assert shop.day()["smile_share"].value == Decimal("0.6000")
+    assert shop.day()["nps"].value == -100
+
+
 def test_zones_and_queues_add_up_over_the_minutes(shop: Shop) -> None:
     for number in range(120):
         at = TEN + number * 60_000

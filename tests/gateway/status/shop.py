@@ -25,7 +25,7 @@ from gateway.projections.projector import Projector, read_models
 from gateway.projections.store_time import StoreTime
 from gateway.replay_requests import Outcome
 from gateway.runtime.worker import WorkerState
-from gateway.status.observer import Plan, Sent
+from gateway.status.observer import Coupons, Plan, Sent
 from gateway.status.snapshot import PluggedDevice
 
 ZONE = "Asia/Shanghai"
@@ -98,6 +98,7 @@ class FakeGateway:
         self.board.register("till1", "pos_json", "front", 300.0)
         self.sockets: list[PluggedDevice] = []
         self.replayed: list[int] = []
+        self.coupons: Coupons | None = None
 
     def person_counts(self) -> dict[str, int]:
         return {"subjects_dropped": 3, "consents_granted": 1}

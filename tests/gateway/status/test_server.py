@@ -8,6 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from gateway.errors import Unavailable
 from gateway.event import STREAMS
 from gateway.journal.cursor import acknowledge
 from gateway.runtime.worker import WorkerState
+from gateway.shopper.coupons import CouponFigures
 from gateway.status.connection import Limits
 from gateway.status.guard import hosts_for
 from gateway.status.page import PAGES
@@ -118,6 +120,29 @@ def test_conservation_on_the_page_is_the_journals(site: Site) -> None:
     assert 'storefront_stream_waiting{stream="transactions"} 2.0' in metrics
     page = site.get("/sync", **{"accept-language": "en"}).text
     assert ">7</td>" in page and ">4</td>" in page
+
+
+def test_coupon_figures_are_on_the_page_and_in_the_metrics_where_there_are_coupons(site: Site) -> None:
+    """Money at risk beside its limit, sales that doubled a coupon, and what tills asked; nothing where it is off."""
+    assert "storefront_coupons" not in site.get("/metrics").text and site.status()["coupons"] is None
+
+    class Standing:
+        def figures(self) -> CouponFigures:
+            return CouponFigures(
+                currency="CNY", at_risk=Decimal("12.50"), at_risk_limit=Decimal(100), held=2, redeemed=7, issued=9,
+                doubled=1, answered=31, refused=4, worst_ms=8.5,
+            )  # fmt: skip
+
+    site.gateway.coupons = Standing()
+    until_s = time.monotonic() + 10.0
+    while site.status()["coupons"] is None and time.monotonic() < until_s:  # a snapshot may be half a second old
+        time.sleep(0.05)
+    metrics = site.get("/metrics").text
+    for line in ("at_risk 12.5", "at_risk_limit 100.0", "held 2.0", "doubled_total 1.0", "refused_total 4.0"):
+        assert f"storefront_coupons_{line}\n" in metrics, line
+    page = site.get("/sync", **{"accept-language": "en"}).text
+    assert "¥12.50" in page and "limit: ¥100.00" in page and "slowest: 8.5 ms" in page
+    assert "本店自担风险" in site.get("/sync", **{"accept-language": "zh-CN"}).text
 
 
 def test_the_status_follows_its_own_schema_and_says_null_for_what_nobody_knows(site: Site) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from gateway.intake.health import DeviceCondition, DeviceReport
 from gateway.intake.inlet import LaneCounters
 from gateway.journal.reader import StreamState
 from gateway.runtime.worker import WorkerState
+from gateway.shopper.coupons import CouponFigures
 from gateway.status import words
 from gateway.status.snapshot import (
     Facts,
@@ -94,6 +96,14 @@ def test_a_gateway_in_order_needs_no_hand_and_is_healthy() -> None:
 )  # fmt: skip
 def test_each_condition_of_a_device_has_its_own_advice(condition: DeviceCondition, sales: bool, key: str) -> None:
     assert keys(**devices(condition, "a", sales=sales, reason="no port", heard_s=400.0)) == [key]
+
+
+def test_coupons_near_the_shops_own_limit_are_told_before_one_is_refused() -> None:
+    def standing(at_risk: str, limit: str = "100") -> CouponFigures:
+        return CouponFigures(currency="CNY", at_risk=Decimal(at_risk), at_risk_limit=Decimal(limit))
+
+    assert keys(coupons=None) == keys(coupons=standing("89")) == keys(coupons=standing("0", "0")) == []
+    assert keys(coupons=standing("90")) == keys(coupons=standing("120")) == ["coupons_at_risk"]
 
 
 def test_a_device_has_a_moment_after_the_start_before_it_counts_as_never_seen() -> None:
