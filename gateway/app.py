@@ -58,6 +58,7 @@ from gateway.shopper.key_ring import KeyRing
 from gateway.shopper.platform_consents import ConsentDesk
 from gateway.shopper.subjects import ShopperSubjects
 from gateway.status.snapshot import PluggedDevice
+from gateway.stock_hours import StockHours
 from gateway.subject_data import TABLES
 
 if TYPE_CHECKING:
@@ -286,6 +287,7 @@ class Gateway:
         add("calendar", lambda: Calendar(self.chores.plan, self.clock), patience_s=60.0, stage=WITNESSES)
         add("projector", self._projector, patience_s=60.0, stage=WITNESSES)
         add("key-figures", self._key_figures, patience_s=60.0, stage=WITNESSES)
+        add("stock", lambda: StockHours(self), patience_s=60.0, stage=WITNESSES)
         if self.settings.platform.configured:
             self._add_delivery()
         if self.settings.feed.enabled:

@@ -439,13 +439,13 @@ class HeatmapSampled(EventData, frozen=True, kw_only=True, omit_defaults=True):
 
 @event("measurements", "stock.counted")
 class StockCounted(EventData, frozen=True, kw_only=True, omit_defaults=True):
-    """Tagged items of a GTIN in a zone."""
+    """Tagged items of a GTIN in a zone, or an inventory's count of them."""
 
     gtin: str
     zone: str
     epc_count: int
-    arrived: int = 0
-    departed: int = 0
+    arrived: int | None = None
+    departed: int | None = None
 
 
 @event("measurements", "shelf.changed")

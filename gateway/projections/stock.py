@@ -18,6 +18,7 @@ from gateway.projections.store_time import StoreTime
 _HERE = {"store.rfid.arrived.v1", "store.rfid.moved.v1"}
 _GONE = "store.rfid.departed.v1"
 _COUNTED = "store.stock.counted.v1"
+OWN_PATH = "gateway/stock"  # who tells what the tags say; everybody else took an inventory
 TAGS_MOST = 200_000  # a flood of made-up tags fills no disk
 GTINS_MOST = 50_000
 
@@ -63,11 +64,18 @@ class StockByZone:
             day=True,
             keep_rows=GTINS_MOST,
         ),
+        Table(
+            "stock_told",
+            "gtin TEXT NOT NULL, zone TEXT NOT NULL, tags INTEGER NOT NULL, day TEXT NOT NULL, "
+            "PRIMARY KEY (gtin, zone)",
+            day=True,
+            keep_rows=GTINS_MOST,
+        ),
     )
 
     def __init__(self, time: StoreTime) -> None:
         """`time`: the store's calendar."""
-        self.version = f"1 {time.name}"
+        self.version = f"2 {time.name}"
         self._time = time
         self._tag = msgspec.json.Decoder(_Tag).decode
         self._counted = msgspec.json.Decoder(_Counted).decode
@@ -76,6 +84,7 @@ class StockByZone:
         """Where each tag of the run is at its end; tags without a GTIN are no stock."""
         tags: dict[str, tuple[str, str, str] | None] = {}
         counts: dict[tuple[str, str], tuple[int, int, str]] = {}
+        own: dict[tuple[str, str], tuple[int, str]] = {}
         for fact in facts:
             kind = fact.type
             if kind != _GONE and kind not in _HERE and kind != _COUNTED:
@@ -85,7 +94,11 @@ class StockByZone:
                     told = self._counted(fact.data)
                     if 0 <= told.epc_count <= COUNT_LIMIT:
                         day = self._time.day(fact.happened_ms)
-                        counts[label(told.gtin), label(told.zone)] = told.epc_count, fact.happened_ms, day
+                        place = label(told.gtin), label(told.zone)
+                        if fact.source.endswith("/" + OWN_PATH):
+                            own[place] = told.epc_count, day
+                        else:
+                            counts[place] = told.epc_count, fact.happened_ms, day
                     continue
                 tag = self._tag(fact.data)
             except (msgspec.DecodeError, UnicodeDecodeError):
@@ -108,6 +121,24 @@ class StockByZone:
                 "INSERT OR REPLACE INTO stock_counted VALUES (?, ?, ?, ?, ?)",
                 [(*key, *row) for key, row in counts.items()],
             )
+        if own:
+            yield Change(
+                "INSERT OR REPLACE INTO stock_told VALUES (?, ?, ?, ?)", [(*key, *row) for key, row in own.items()]
+            )
+
+
+def untold_of(query: Query, limit: int = 1000) -> list[Stock]:
+    """Where the tags say something else than was told last, 0 where the last one left; at most `limit` lines."""
+    if not have_table(query, "stock_told"):
+        return []
+    rows = query(
+        "SELECT gtin, zone, sum(tags) AS tags FROM ("
+        "SELECT gtin, zone, count(*) AS tags, 0 AS told FROM stock_tag GROUP BY gtin, zone "
+        "UNION ALL SELECT gtin, zone, 0, tags FROM stock_told) "
+        "GROUP BY gtin, zone HAVING sum(tags) <> sum(told) ORDER BY gtin, zone LIMIT ?",
+        (limit,),
+    )
+    return [Stock(gtin=row["gtin"], zone=row["zone"], tags=row["tags"]) for row in rows]
 
 
 def now_of(query: Query, limit: int = 1000) -> list[Stock]:
