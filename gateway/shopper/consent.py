@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import itertools
 import sqlite3
 import threading
+import time
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, TimeoutError
 from pathlib import Path
 from typing import Protocol, TypeVar, get_args
@@ -37,6 +39,10 @@ T = TypeVar("T")
 
 _CACHED = 20_000  # persons
 _WAIT_S = 5.0
+_AGAIN_S = 5.0  # between two tries to keep withdrawals that found no room
+_UNKEPT_MOST = 10_000  # persons
+_AHEAD_MS = 300_000  # a grant so far ahead of a clock that is set was taken while the clock was wrong
+_SET_MS = 1_704_067_200_000  # 2024-01-01: a clock before that was never set
 _SAME_VISIT_MS = 3_600_000  # whoever signs up at the till agrees to the visit that led there
 _TRIM_SHARE = 100  # a hundredth at once, because finding the oldest reads the table
 _CHUNK = 500
@@ -72,7 +78,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 class Consent(msgspec.Struct, frozen=True, kw_only=True):
     """One person's word on one purpose. Times in ms since 1970; 0: never."""
 
-    purpose: str
+    purpose: Purpose
     granted_ms: int = 0
     expires_ms: int = 0
     withdrawn_ms: int = 0
@@ -98,6 +104,7 @@ class ConsentCounters(msgspec.Struct):
     swept: int = 0  # rows removed because they had ended long ago
     trimmed: int = 0  # rows removed because there were too many
     unknown: int = 0  # look-ups while the table could not be made: answered with nothing
+    unkept: int = 0  # persons whose withdrawal counts, but lies in memory only until the journal takes it
 
 
 class Consents:
@@ -128,8 +135,11 @@ class Consents:
         self._kept_ms = int(kept_days * 86_400_000)
         self._wait_s = wait_s
         self._key: bytes | None = None
-        self._cache: OrderedDict[bytes, dict[str, Consent]] = OrderedDict()
+        self._cache: OrderedDict[bytes, dict[Purpose, Consent]] = OrderedDict()
         self._rows = 0
+        self._unkept: dict[bytes, dict[Purpose, int]] = {}  # withdrawals, ms, that the journal has not taken yet
+        self._trying: tuple[dict[bytes, dict[Purpose, int]], Future[None]] | None = None
+        self._tried_s = 0.0
         self._lock = threading.Lock()
         self._ready = False
 
@@ -185,7 +195,7 @@ class Consents:
                 row, granted_ms=acted_ms, expires_ms=expires_ms, terms=terms, touched_ms=now_ms
             )
 
-        self._change(identifier, purposes, merged, keep_on_failure=False)
+        self._change(identifier, purposes, merged)
         self.counters.granted += 1
 
     def withdraw(
@@ -204,17 +214,25 @@ class Consents:
             The record id of the newest grant that it ends; None where nothing was granted here.
 
         Raises:
-            Unavailable: it cannot be kept now; it counts all the same until the next start.
+            Unavailable: it cannot be kept now; it counts all the same, and is kept as soon as the journal takes it.
+                Only an end of the process before that forgets it.
         """
         ended: list[Consent] = []
+        taken: dict[Purpose, int] = dict.fromkeys(purposes, now_ms if acted_ms is None else acted_ms)
 
         def merged(row: Consent) -> Consent:
-            at_ms = max(now_ms, row.granted_ms) if acted_ms is None else acted_ms
+            wrong_clock = _SET_MS <= now_ms < row.granted_ms - _AHEAD_MS
+            at_ms = max(now_ms, row.granted_ms) if acted_ms is None or wrong_clock else acted_ms
+            taken[row.purpose] = at_ms
             if row.granted_ms and at_ms >= row.granted_ms:
                 ended.append(row)
-            return msgspec.structs.replace(row, withdrawn_ms=max(row.withdrawn_ms, at_ms, 1), touched_ms=now_ms)
+            return _withdrawn(row, at_ms, now_ms)
 
-        self._change(identifier, purposes, merged, keep_on_failure=True)
+        try:
+            self._change(identifier, purposes, merged)
+        except Unavailable:
+            self._hold_back(identifier, taken)
+            raise
         self.counters.withdrawn += 1
         return max(ended, key=lambda row: row.granted_ms).terms.record if ended else None
 
@@ -234,6 +252,7 @@ class Consents:
         with self._lock:
             self._open()
             self._put(person, {})
+            self._unkept.pop(person, None)
             future = self._writing.submit(work)
         removed = self._answer(future)
         self._rows -= removed
@@ -303,18 +322,52 @@ class Consents:
 
     # -- inside, with the lock held
 
-    def _of(self, person: bytes) -> dict[str, Consent]:
+    def _of(self, person: bytes) -> dict[Purpose, Consent]:
+        self._keep_unkept()
+        rows = self._stored(person)
+        if held_back := self._unkept.get(person):
+            rows = {**rows}
+            for purpose, at_ms in held_back.items():
+                rows[purpose] = _withdrawn(rows.get(purpose, Consent(purpose=purpose)), at_ms, at_ms)
+        return rows
+
+    def _hold_back(self, identifier: Identifier, taken: Mapping[Purpose, int]) -> None:
+        """Count a withdrawal that could not be written."""
+        person = self.person(identifier)
+        with self._lock:
+            self._cache.pop(person, None)
+            before = self._unkept.pop(person, {})
+            self._unkept[person] = {
+                **before, **{purpose: max(at_ms, before.get(purpose, 1)) for purpose, at_ms in taken.items()}
+            }  # fmt: skip
+            while len(self._unkept) > _UNKEPT_MOST:
+                del self._unkept[next(iter(self._unkept))]
+            self.counters.unkept = len(self._unkept)
+
+    def _keep_unkept(self) -> None:
+        """Hand what is held back to the journal again from time to time; never waits."""
+        if self._trying is not None and self._trying[1].done():
+            (tried, future), self._trying = self._trying, None
+            if not future.cancelled() and future.exception() is None:
+                for person, taken in tried.items():
+                    if self._unkept.get(person) == taken:
+                        del self._unkept[person]
+                self.counters.unkept = len(self._unkept)
+                self._cache.clear()
+                self._ready = False  # rows are counted anew
+        if self._unkept and self._trying is None and time.monotonic() - self._tried_s >= _AGAIN_S:
+            self._tried_s = time.monotonic()
+            some = dict(itertools.islice(self._unkept.items(), _CHUNK))
+            self._trying = some, self._writing.submit(lambda connection: _keep(connection, some))
+
+    def _stored(self, person: bytes) -> dict[Purpose, Consent]:
         rows = self._cache.get(person)
         if rows is not None:
             self._cache.move_to_end(person)
             return rows
         try:
             self._open()
-            rows = {}
-            for row in self._reader.query(_SELECT, (person,)):
-                *facts, crc = row
-                if crc == _crc(person, facts):  # a damaged row allows nothing
-                    rows[row["purpose"]] = _consent(facts)
+            rows = _read(person, self._reader.query(_SELECT, (person,)))
         except JournalFull:
             self.counters.unknown += 1
             return {}
@@ -323,24 +376,21 @@ class Consents:
         self._put(person, rows)
         return rows
 
-    def _put(self, person: bytes, rows: dict[str, Consent]) -> None:
+    def _put(self, person: bytes, rows: dict[Purpose, Consent]) -> None:
         self._cache[person] = rows
         self._cache.move_to_end(person)
         while len(self._cache) > _CACHED:
             self._cache.popitem(last=False)
 
     def _change(
-        self, identifier: Identifier, purposes: Sequence[Purpose], merged: Callable[[Consent], Consent], *,
-        keep_on_failure: bool,
-    ) -> None:  # fmt: skip
+        self, identifier: Identifier, purposes: Sequence[Purpose], merged: Callable[[Consent], Consent]
+    ) -> None:
         person = self.person(identifier)
         with self._lock:
             before = self._of(person)
             if not self._ready:
                 raise Unavailable("keep consent", "journal", "there is no room for it", "see `storefront doctor`")
-            changed: dict[str, Consent] = {
-                purpose: merged(before.get(purpose, Consent(purpose=purpose))) for purpose in purposes
-            }
+            changed = {purpose: merged(before.get(purpose, Consent(purpose=purpose))) for purpose in purposes}
             added = len(changed.keys() - before.keys())
             self._put(person, {**before, **changed})
             self._rows += added
@@ -353,8 +403,7 @@ class Consents:
         except Unavailable:
             with self._lock:
                 self._rows -= added
-                if not keep_on_failure:
-                    self._cache.pop(person, None)
+                self._cache.pop(person, None)
             raise
         if trimmed:
             with self._lock:
@@ -412,6 +461,31 @@ def _write(
         "ORDER BY (withdrawn_ms < granted_ms) <> ?, touched_ms LIMIT ?)",
         (withdrawn_last, trim),
     ).rowcount
+
+
+def _keep(connection: sqlite3.Connection, taken: Mapping[bytes, Mapping[Purpose, int]]) -> None:
+    """Write withdrawals into what the table says of these persons now."""
+    connection.execute(_TABLE)
+    for person, purposes in taken.items():
+        there = _read(person, connection.execute(_SELECT, (person,)))
+        rows = [
+            _withdrawn(there.get(purpose, Consent(purpose=purpose)), at_ms, at_ms)
+            for purpose, at_ms in purposes.items()
+        ]
+        _write(connection, person, rows, 0, withdrawn_last=False)
+
+
+def _withdrawn(row: Consent, at_ms: int, now_ms: int) -> Consent:
+    return msgspec.structs.replace(row, withdrawn_ms=max(row.withdrawn_ms, at_ms, 1), touched_ms=now_ms)
+
+
+def _read(person: bytes, stored: Iterable[Sequence[object]]) -> dict[Purpose, Consent]:
+    rows: dict[Purpose, Consent] = {}
+    for *facts, crc in stored:
+        if crc == _crc(person, facts):  # a damaged row allows nothing
+            row = _consent(facts)
+            rows[row.purpose] = row
+    return rows
 
 
 def _facts(row: Consent) -> list[object]:

@@ -180,3 +180,42 @@ def test_forgetting_a_person_removes_every_row(shop: Shop) -> None:
     """Nothing recorded, nothing allowed, and nothing left to look up."""
     give(shop, ADA, shop.clock.wall_s, "visits", "matching")
     assert shop.consents.forget(ADA) == 2 and allowed(shop) == {} and shop.consents.count() == 0
+
+
+def test_a_withdrawal_that_found_no_room_is_kept_as_soon_as_there_is_some(shop: Shop) -> None:
+    """It counts at once, whatever is forgotten of the table meanwhile, and then outlives a start."""
+    give(shop, ADA, shop.clock.wall_s, "visits", "matching")
+    shop.writing.failure = JournalFull("append", "journal", "no room")
+    with pytest.raises(Unavailable):
+        take_back(shop, ADA, shop.clock.wall_s, "visits")
+    shop.writing.failure = None
+    shop.consents.erased(lambda key: False)  # somebody else is erased: the table is read again
+    assert allowed(shop) == {"matching": "r-1"} and shop.consents.counters.unkept == 1
+    shop.consents._tried_s = -100.0
+    allowed(shop)
+    assert allowed(shop) == {"matching": "r-1"} and shop.consents.counters.unkept == 0
+    give(shop, ADA, shop.clock.wall_s, "offers", record="r-2")
+    shop.consents.close()
+    shop.begin()
+    assert allowed(shop) == {"matching": "r-1", "offers": "r-2"}
+
+
+def test_a_withdrawal_counts_before_there_is_a_table(make_shop: Callable[..., Shop]) -> None:
+    """A shop that assumes consents, with a disk that is full from the first day: who withdraws is named no more."""
+    shop = make_shop(assumed_purposes={"member": ["visits"]})
+    shop.writing.failure = JournalFull("append", "journal", "no room")
+    with pytest.raises(Unavailable):
+        take_back(shop, ADA, None, "visits")
+    now_s = shop.clock.wall_s
+    assert "visits" in shop.consents.standing(ADA, now_s, now_s).withdrawn
+
+
+def test_a_grant_from_a_clock_that_was_wrong_yields_to_a_withdrawal(shop: Shop) -> None:
+    """A grant of next year cannot have been given: whoever withdraws today is not named for another year."""
+    now_s = shop.clock.wall_s
+    shop.clock.wall_s = now_s + 365 * DAY_S
+    give(shop, ADA, shop.clock.wall_s, days=400)
+    shop.clock.wall_s = now_s
+    take_back(shop, ADA, now_s)
+    shop.clock.wall_s = now_s + 366 * DAY_S
+    assert allowed(shop) == {}
