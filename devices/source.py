@@ -25,6 +25,7 @@ from gateway.event import STREAMS, Draft, Stream
 from gateway.intake.health import DeviceBoard
 from gateway.intake.inlet import Inlet, Item, Poison, Policy
 from gateway.intake.normaliser import Normaliser
+from gateway.intake.person import unnamed
 from gateway.intake.place import Place
 from gateway.intake.reading import DeviceState, Reading
 
@@ -103,10 +104,15 @@ class Intake:
                 self.board.faulted(place.device, "")  # it says something sensible again
             try:
                 drafts += self.normaliser.drafts(reading, place, at, key and key + index.to_bytes(3, "big"), fresh)
-            except Rejected:
-                if delivery is not None:
+            except (Rejected, Unavailable) as error:
+                if delivery is not None:  # quarantine keeps it, or the broker does
                     raise
-                self.board.counted(place.device, bad=1, skipped_bytes=0, ignored=0)  # a line keeps nothing to set aside
+                if isinstance(error, Unavailable) and (rest := unnamed(reading)) is not None:
+                    # A line says a thing once: better a sale of nobody than no sale.
+                    drafts += self.normaliser.drafts(rest, place, at)
+                    self.normaliser.counters.subjects_dropped += 1
+                else:
+                    self.board.counted(place.device, bad=1, skipped_bytes=0, ignored=0)
         if heard:
             self.board.heard(place.device, at, heard)
         return drafts

@@ -14,9 +14,9 @@ import msgspec
 from gateway.clock import Instant
 from gateway.errors import Rejected
 from gateway.event_types import ConsentGranted, ConsentWithdrawn, Shopper
-from gateway.intake.reading import ConsentAct, Identity
+from gateway.intake.reading import ConsentAct, Identity, Points, Reading, Sale
 
-__all__ = ["Identity", "Linked", "Nobody", "Subject", "Subjects"]
+__all__ = ["Identity", "Linked", "Nobody", "Subject", "Subjects", "unnamed"]
 
 
 class Subject(msgspec.Struct, frozen=True):
@@ -86,3 +86,12 @@ class Nobody:
             Rejected: always.
         """
         raise Rejected("take consent", act.act, "consents are not kept here", "do it while the gateway runs")
+
+
+def unnamed(reading: Reading) -> Reading | None:
+    """A sale or points of nobody; None for a reading that is nothing without its person."""
+    if isinstance(reading, Sale):
+        return msgspec.structs.replace(reading, member=None, member_scheme=None, identities=(), operator=None)
+    if isinstance(reading, Points):
+        return msgspec.structs.replace(reading, member=None, member_scheme=None)
+    return None

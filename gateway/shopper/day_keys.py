@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import os
 import secrets
 import threading
@@ -20,9 +21,13 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from gateway.clock import Instant
+from gateway.journal.disk import NO_ROOM
+
+log = logging.getLogger(__name__)
 
 _KEY_BYTES = 32
 _KEEP = timedelta(hours=48)
+_SURE = ("ntp", "rtc")
 
 
 class DayKeys:
@@ -62,28 +67,45 @@ class DayKeys:
         return hmac.new(self._key_of(at.wall_at), plaintext, hashlib.sha256).hexdigest()[:32]
 
     def destroy_old(self, now: Instant) -> int:
-        """Overwrite and remove keys older than 48 hours; returns how many."""
+        """Overwrite and remove keys older than 48 hours; returns how many.
+
+        By a clock that can be trusted also those of days to come: a clock that was wrong has made them.
+        """
         destroyed = 0
         with self._lock:
+            for name in [name for name in self._keys if self._is_over(name, now)]:
+                del self._keys[name]
             for path in sorted(self._directory.glob("*.daykey")):
-                day = datetime.strptime(path.stem, "%Y-%m-%d").replace(tzinfo=self._zone)
-                if now.wall_at - day >= _KEEP + timedelta(days=1):
+                if self._is_over(path.stem, now):
                     with path.open("r+b") as file:
                         file.write(b"\0" * _KEY_BYTES)
                         file.flush()
                         os.fsync(file.fileno())
                     path.unlink()
-                    self._keys.pop(path.stem, None)
                     destroyed += 1
         return destroyed
+
+    def _is_over(self, name: str, now: Instant) -> bool:
+        age = now.wall_at - datetime.strptime(name, "%Y-%m-%d").replace(tzinfo=self._zone)
+        return age >= _KEEP + timedelta(days=1) or (now.quality in _SURE and age <= -_KEEP)
 
     def _key_of(self, at: datetime) -> bytes:
         day = at.astimezone(self._zone).strftime("%Y-%m-%d")
         with self._lock:
             key = self._keys.get(day)
             if key is None:
-                key = self._keys[day] = self._load_or_make(self._directory / f"{day}.daykey")
+                key = self._keys[day] = self._stored_or_not(day)
             return key
+
+    def _stored_or_not(self, day: str) -> bytes:
+        try:
+            return self._load_or_make(self._directory / f"{day}.daykey")
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            # A disk that is full at midnight must not stop the day's sales: a restart then splits the day's visits.
+            log.error("day_key=in_memory_only day=%s reason=%r", day, error.strerror)
+            return secrets.token_bytes(_KEY_BYTES)
 
     def _load_or_make(self, path: Path) -> bytes:
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)

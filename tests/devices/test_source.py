@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -19,9 +20,13 @@ from devices.transports.mqtt import Delivery
 from gateway.clock import FakeClock, Instant
 from gateway.errors import Unavailable
 from gateway.event import STREAMS, Origin
+from gateway.event_types import ConsentGranted, ConsentWithdrawn, Totals
 from gateway.intake.health import DeviceBoard
 from gateway.intake.inlet import Inlet, Item
 from gateway.intake.normaliser import Normaliser
+from gateway.intake.person import Identity, Subject
+from gateway.intake.place import Place
+from gateway.intake.reading import ConsentAct, Points, Sale
 from gateway.intake.sightings import Sightings
 
 TAG = bytes.fromhex("BB02220011C9340030751FEB705C5904E3D50D703A76EF7E")
@@ -170,6 +175,34 @@ def test_noise_is_counted_on_the_board(intake: Intake) -> None:
     source.step(STOP)
     (report,) = intake.board.reports(intake.clock.now())
     assert report.skipped_bytes == 3 and report.readings == 1
+
+
+class NotNow:
+    """Consents that cannot be looked up: the journal is being salvaged."""
+
+    def subject(self, identities: Sequence[Identity], at: Instant, happened_s: float) -> Subject | None:
+        raise Unavailable("look up consent", "journal", "the writer does not answer")
+
+    def consent(self, act: ConsentAct, at: Instant, happened_s: float) -> ConsentGranted | ConsentWithdrawn:
+        raise Unavailable("keep consent", "journal", "the writer does not answer")
+
+
+def test_a_line_loses_no_sale_because_its_member_cannot_be_looked_up(intake: Intake) -> None:
+    """What a line says is said once: the sale is kept without a person; an act that is nothing without is counted."""
+    origin = Origin("t1", "0042", "gw01")
+    normaliser = Normaliser(origin, Sightings(origin, PresenceSettings()), Keys(), NotNow(), currency="CNY")
+    intake = Intake(normaliser, Inlet(capacity=8), DeviceBoard(), FakeClock())
+    place, at = Place(device="till", path="escpos/till"), intake.clock.now()
+    intake.board.register("till", "escpos", "", 60.0)
+    sale = Sale(
+        sequence="7", member="A-1", identities=(Identity("phone", "13800138000"),), totals=Totals(net=Decimal(5))
+    )
+    act = ConsentAct(act="withdrawn", identifier="A-1")
+    (kept,) = intake.drafts([act, sale, Points(programme="p", points=Decimal(1))], place, at, None)[:1]
+    assert kept.type == "store.pos.sale.v1" and b"loyalty" not in kept.body and b"13800" not in kept.body
+    assert normaliser.counters.subjects_dropped == 1
+    (report,) = intake.board.reports(at)
+    assert report.bad == 1
 
 
 def test_nothing_is_acknowledged_before_its_receipt(intake: Intake) -> None:
