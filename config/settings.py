@@ -269,6 +269,19 @@ class InteractionSettings(Section, frozen=True, kw_only=True):
     prefixes: tuple[Annotated[str, Meta(min_length=4, max_length=200)], ...] = ()  # each ends in / : = ? or #
 
 
+class VisitSettings(Section, frozen=True, kw_only=True):
+    """`[visits]`: what consented shoppers did, as visits, and what staff may say to them; see docs/visits.md."""
+
+    enabled: bool = True
+    idle_min: Annotated[float, Meta(ge=5, le=240)] = 45.0  # without a sign of life a visit ends
+    after_sale_min: Annotated[float, Meta(ge=1, le=120)] = 15.0  # and so long after it was paid
+    exits: tuple[Annotated[str, Meta(min_length=1, max_length=64)], ...] = ()  # zones at the way out
+    fitting_rooms: tuple[Annotated[str, Meta(min_length=1, max_length=64)], ...] = ()  # zones
+    hints: Annotated[int, Meta(ge=0, le=50_000)] = 5_000  # of members, kept until they come
+    mqtt: bool = True  # tell tills on store/{store}/recognition/{lane}, where there is a broker
+    lanes: dict[str, Name] = {}  # zone or device → what its till calls the lane; else the zone, or the device
+
+
 class LogSettings(Section, frozen=True, kw_only=True):
     """`[log]`."""
 
@@ -289,6 +302,7 @@ class Settings(Section, frozen=True, kw_only=True):
     feed: FeedSettings = FeedSettings()
     coupons: CouponSettings = CouponSettings()
     interaction: InteractionSettings = InteractionSettings()
+    visits: VisitSettings = VisitSettings()
     log: LogSettings = LogSettings()
     devices: tuple[DeviceSettings, ...] = ()
     cameras: tuple[CameraSettings, ...] = ()

@@ -54,9 +54,12 @@ from gateway.runtime.systemd import Notifier, Watchdog, watchdog_s
 from gateway.runtime.worker import Factory, Worker
 from gateway.shopper.consent import Consents
 from gateway.shopper.day_keys import DayKeys
+from gateway.shopper.hints import Guest, Recognition
 from gateway.shopper.key_ring import KeyRing
 from gateway.shopper.platform_consents import ConsentDesk
 from gateway.shopper.subjects import ShopperSubjects
+from gateway.shopper.visit_book import VisitBook, VisitDesk
+from gateway.shopper.visits import Rules
 from gateway.status.snapshot import PluggedDevice
 from gateway.stock_hours import StockHours
 from gateway.subject_data import TABLES
@@ -131,8 +134,13 @@ class Gateway:
             from gateway.coupon_counter import desk  # HTTP libraries, where they are used
 
             self.coupons = desk(self)
+        self.visits: VisitDesk | None = None
+        if settings.visits.enabled:
+            self.visits = self.subjects.watch = _visit_desk(settings, self.clock)
         self.chores = Chores(self)
         self.forgets: list[Forget] = [self.consents.erased]  # of rooms that hold a person's keys in memory
+        if self.visits is not None:
+            self.forgets.append(self.visits.erased)
         self.supervisor = Supervisor(self.clock)
         self.broker = Broker(self.directory / "broker", settings.broker.port)
         self._broker_up = threading.Event()
@@ -227,7 +235,12 @@ class Gateway:
     def person_counts(self) -> dict[str, int]:
         """What became of readings that named a person, and of consents, since the start."""
         dropped = self.normaliser.counters.subjects_dropped + self.sightings.subjects_dropped
-        return {"subjects_dropped": dropped, **self.subjects.counts()}
+        visits = {} if self.visits is None else self.visits.counts()
+        return {"subjects_dropped": dropped, **self.subjects.counts(), **visits}
+
+    def guests(self) -> list[Guest]:
+        """Members with a hint who are in the shop now; for staff."""
+        return [] if self.visits is None else self.visits.recognition.guests()
 
     def delivery_states(self) -> list[SyncState]:
         """How delivery of each stream is now; [] without a platform, and before its workers have begun."""
@@ -294,6 +307,8 @@ class Gateway:
             add("feed", self._feed, patience_s=60.0, stage=DELIVERY)
         if self.coupons is not None:
             self._add_coupons(self.coupons)
+        if self.visits is not None:
+            self._add_visits(self.visits)
         if self.settings.page.enabled:
             add("ports", self._port_watch, patience_s=30.0, stage=SOURCES)
             add("page", self._page, patience_s=30.0, stage=PAGE)
@@ -333,6 +348,23 @@ class Gateway:
             )  # fmt: skip
         if self.settings.coupons.http:
             self.supervisor.add("coupon-http", lambda: CouponServer(self, desk), patience_s=30.0, stage=SOURCES)
+
+    def _add_visits(self, desk: VisitDesk) -> None:
+        book = partial(VisitBook, desk, self.journal_path, self.commits, self.origin, self.clock)
+        self.supervisor.add("visits", book, patience_s=60.0, stage=WITNESSES)
+        settings = self.settings
+        broker = settings.broker.mode == "external" or self._broker_added
+        if settings.visits.mqtt and broker:
+            from gateway.recognition_topics import RecognitionTopics
+
+            self.supervisor.add(
+                "recognition",
+                lambda: RecognitionTopics(
+                    desk.recognition, MqttLink(self._session("mqtt-recognition", ())), settings.gateway.store,
+                    settings.visits.lanes,
+                ),
+                patience_s=30.0, stage=WITNESSES,
+            )  # fmt: skip
 
     def _desk(self) -> CameraDesk:
         """What all cameras share; made with the first of them, and so is the watch over accepted lines."""
@@ -501,6 +533,15 @@ class Gateway:
                 said.append(f"applied: camera {name} changed")
         self.cameras = cameras
         return said
+
+
+def _visit_desk(settings: Settings, clock: Clock) -> VisitDesk:
+    visits = settings.visits
+    rules = Rules(
+        idle_ms=int(visits.idle_min * 60_000), after_sale_ms=int(visits.after_sale_min * 60_000),
+        exits=frozenset(visits.exits), fitting_rooms=frozenset(visits.fitting_rooms),
+    )  # fmt: skip
+    return VisitDesk(rules, Recognition(clock, visits.hints))
 
 
 def _camera_plans(settings: Settings, file: Path | None) -> list[CameraPlan]:

@@ -32,10 +32,12 @@ from gateway.journal.quarantine import PayloadSeal
 from gateway.journal.reader import JournalReader
 from gateway.platform_commands import handlers
 from gateway.runtime.worker import Factory, Worker
+from gateway.shopper.consent import Consents
 from gateway.shopper.coupons import CouponDesk
 from gateway.shopper.key_ring import KeyRing
 from gateway.shopper.platform_consents import ConsentDesk
 from gateway.shopper.subjects import ShopperSubjects
+from gateway.shopper.visit_book import VisitDesk
 from gateway.status.connection import Limits, Loop, protocol
 from sync.alarms import EventAlarms, committing, offering
 from sync.assembly import PATIENCE_S, Link, platform_options
@@ -66,6 +68,8 @@ class Gateway(Protocol):
     coupons: CouponDesk | None
     subjects: ShopperSubjects
     key_ring: KeyRing
+    consents: Consents
+    visits: VisitDesk | None
 
     def consent_desk(self) -> ConsentDesk:
         """See `gateway.app.Gateway`."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from gateway import coupon_commands
 from gateway.config_set import ConfigSet
+from gateway.hint_commands import HintDesk
 from gateway.subject_erase import SubjectErase
 
 if TYPE_CHECKING:
@@ -26,5 +27,6 @@ def handlers(gateway: Gateway) -> dict[str, Handler]:
         "config.set": ConfigSet(gateway),
         "consent.update": persons.update,
         "keys.rotate": persons.rotate,
+        **({} if gateway.visits is None else {"profile.hints": HintDesk(gateway, gateway.visits)}),
         "subject.erase": SubjectErase(gateway.journal_path, gateway.commits, gateway.clock),
     }

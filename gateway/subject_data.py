@@ -8,5 +8,9 @@ function to `gateway.forgets` (see `gateway.erasing.Forget`).
 from __future__ import annotations
 
 from gateway.journal.erasure import SubjectTable
+from gateway.shopper import visit_book
 
-TABLES: tuple[SubjectTable, ...] = (SubjectTable(name="consent", key=("person", "purpose"), columns=("record",)),)
+TABLES: tuple[SubjectTable, ...] = (
+    SubjectTable(name="consent", key=("person", "purpose"), columns=("record",)),
+    *visit_book.SUBJECTS,
+)

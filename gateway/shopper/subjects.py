@@ -11,8 +11,9 @@ from __future__ import annotations
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
+from typing import Protocol
 
 import msgspec
 
@@ -48,6 +49,23 @@ class SubjectCounters(msgspec.Struct):
     unsealed: int = 0  # matching was allowed, but the platform has given no key
 
 
+class Watch(Protocol):
+    """Who else must know at once that a person was named, or took a consent back; called on the caller's thread."""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether `named` need be called."""
+        ...
+
+    def named(self, person: bytes, day_key: str) -> None:
+        """Somebody who has agreed to visits and to offers; `person` as `Consents.person`."""
+        ...
+
+    def withdrawn(self, person: bytes, day_key: str, purposes: Collection[str]) -> None:
+        """Somebody took these purposes back; `day_key` of today."""
+        ...
+
+
 class ShopperSubjects:
     """One for the gateway; any thread may ask."""
 
@@ -61,6 +79,7 @@ class ShopperSubjects:
         self._consents = consents
         self._day_keys = day_keys
         self._keys = keys
+        self.watch: Watch | None = None
         self._sealed: OrderedDict[str, str] = OrderedDict()  # by day key: sealing costs more than all else
         self._lock = threading.Lock()
 
@@ -79,6 +98,9 @@ class ShopperSubjects:
             if shopper is not None:
                 self.counters.named += 1
                 self.counters.surplus += len(identifiers) - 1
+                watch = self.watch
+                if watch is not None and watch.wanted and shopper.day_key and "offers" in allowed:
+                    watch.named(self._consents.person(identifier), shopper.day_key)
                 return Subject(shopper, allowed.get("matching") or allowed["visits"])
             sealable = sealable and "matching" not in allowed
         if withdrawn:
@@ -140,6 +162,11 @@ class ShopperSubjects:
         if act.act == "withdrawn":
             purposes = purposes or PURPOSES
             record = self._consents.withdraw(identifier, purposes, acted_ms if told else None, now_ms)
+            if self.watch is not None:
+                standing = self._consents.standing(identifier, at.wall_s, at.wall_s)  # a newer grant may outlive it
+                ended = [purpose for purpose in purposes if purpose not in self._granted(identifier, standing)]
+                day_key = self._day_keys.keyed(identifier.plaintext, at)
+                self.watch.withdrawn(self._consents.person(identifier), day_key, ended)
             # Nobody is named whose consent is known by its record. Where it was given elsewhere, only the platform can
             # find it, so it is told who, sealed; the day key, which joins visits, is not.
             unknown = record is None and act.record_id is None
