@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import secrets
 import stat
 import tomllib
 from collections.abc import Callable, Mapping, MutableMapping
@@ -22,6 +20,7 @@ import msgspec
 
 from config.loader import parse
 from config.settings import Settings
+from gateway.durable_file import sync_directory, write_draft
 from gateway.errors import ConfigError, Rejected, Unavailable
 
 LIVE = ("devices", "cameras", "log")  # tables that a running gateway takes over; every other one waits for a restart
@@ -193,31 +192,23 @@ def _read(path: Path) -> str:
 
 def _write(path: Path, before: str, after: str) -> None:
     """In the old one's place in one step, durable when this returns; refused when the old one is not `before` now."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    draft = None
     try:
         mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else _NEW_MODE
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(fd, "wb") as file:  # noqa: PTH123 - wraps the descriptor opened with the narrow mode
-            os.fchmod(fd, mode)
-            file.write(after.encode())
-            file.flush()
-            os.fsync(fd)
+        draft = write_draft(path, after.encode(), mode)
         if _read(path) != before:
             raise Rejected("edit configuration", str(path), "it was edited meanwhile", "try again")
         draft.replace(path)
-        directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync_directory(path.parent)
     except OSError as error:
         raise Unavailable(
             "edit configuration", str(path), error.strerror or str(error),
             "the gateway's user must be allowed to write the file and its directory",
         ) from error  # fmt: skip
     finally:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
+        if draft is not None:
+            with contextlib.suppress(OSError):
+                draft.unlink(missing_ok=True)
 
 
 def _digest(text: str) -> str:

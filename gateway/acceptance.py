@@ -16,8 +16,8 @@ from typing import Final, Literal
 import msgspec
 
 from gateway.clock import Clock, boot_id, rfc3339_s
+from gateway.durable_file import sync_directory
 from gateway.errors import Rejected, Unavailable
-from gateway.journal.disk import sync_directory
 from vision.acceptance import AcceptanceReport, Tap, report
 from vision.model import Crossing, Direction, Slice
 

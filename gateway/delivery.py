@@ -7,8 +7,6 @@ and the clock. Knows no wire.
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets
 import threading
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +24,6 @@ from gateway.errors import Unavailable
 from gateway.event import STREAMS, Origin
 from gateway.intake.inlet import Inlet
 from gateway.journal.commit_loop import CommitLoop
-from gateway.journal.disk import sync_directory
 from gateway.journal.erasure import held
 from gateway.journal.quarantine import PayloadSeal
 from gateway.journal.reader import JournalReader
@@ -34,6 +31,7 @@ from gateway.platform_commands import handlers
 from gateway.runtime.worker import Factory, Worker
 from gateway.shopper.consent import Consents
 from gateway.shopper.coupons import CouponDesk
+from gateway.shopper.key_file import load_or_make
 from gateway.shopper.key_ring import KeyRing
 from gateway.shopper.platform_consents import ConsentDesk
 from gateway.shopper.subjects import ShopperSubjects
@@ -48,7 +46,6 @@ from sync.feed import Feed, FeedToken, token_digest
 from sync.feed_journal import JournalFeed, JournalOffsets
 from sync.feed_routes import FeedRoutes
 
-_SECRET_BYTES = 32
 _FEED_EACH = 100  # connections of one consumer's address
 
 __all__ = ["PATIENCE_S", "FeedServer", "Gateway", "link", "workers"]
@@ -195,7 +192,10 @@ class FeedServer:
         ]  # fmt: skip
         self._source.open()
         feed = Feed(
-            self._source, JournalOffsets(gateway.commits, gateway.clock), _secret_file(gateway.directory), len(STREAMS)
+            self._source,
+            JournalOffsets(gateway.commits, gateway.clock),
+            load_or_make(gateway.directory / "keys" / "feed.key"),
+            len(STREAMS),
         )
         exports = {"epcis": exporter(gateway.settings.gateway.time_zone, gateway.clock)}
         app = Starlette(routes=FeedRoutes(feed, tokens, exports=exports).routes())
@@ -238,26 +238,3 @@ class FeedServer:
                 runner.run(self._server.serve())
         except SystemExit:  # uvicorn's way to say that it cannot listen
             self._failed = "it cannot listen there"
-
-
-def _secret_file(directory: Path) -> bytes:
-    """The secret of the feed's cursors, made when first needed, readable by the gateway alone."""
-    path = directory / "keys" / "feed.key"
-    try:
-        if path.exists() and len(secret := path.read_bytes()) == _SECRET_BYTES:
-            return secret
-        # A file cut short by a power cut would sign with what everybody knows: a whole one, or none.
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(fd, "wb") as file:  # noqa: PTH123 - wraps the descriptor opened with the narrow mode
-            file.write(secret := secrets.token_bytes(_SECRET_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-        sync_directory(path.parent)
-    except OSError as error:
-        raise Unavailable(
-            "make feed's secret", str(path), error.strerror or str(error), "the data directory must be writable"
-        ) from error
-    return secret

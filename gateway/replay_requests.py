@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import secrets
 import threading
 import time
@@ -27,6 +26,7 @@ from devices.driver import Message
 from devices.plan import DevicePlan
 from devices.source import DEFECTS, Intake
 from gateway.clock import Clock, Instant
+from gateway.durable_file import replace_file
 from gateway.errors import JournalError, Rejected, Unavailable
 from gateway.event import Draft, Origin
 from gateway.intake.health import DeviceBoard
@@ -35,7 +35,6 @@ from gateway.intake.normaliser import Normaliser
 from gateway.intake.person import Subjects
 from gateway.intake.sightings import Sightings
 from gateway.journal.commit_loop import CommitLoop
-from gateway.journal.disk import sync_directory
 from gateway.journal.quarantine import PayloadSeal, Quarantined, get, mark_replayed
 from gateway.journal.reader import UPLINK, JournalReader
 from gateway.journal.writer import JournalWriter
@@ -88,7 +87,7 @@ class Spool:
         request = Request(secrets.token_hex(_NAME_BYTES), tuple(ids))
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._write(f"{request.name}.request", msgspec.json.encode(request.ids))
+            replace_file(self.folder / f"{request.name}.request", msgspec.json.encode(request.ids))
         except OSError as error:
             raise Unavailable(
                 "request replay", str(self.folder), error.strerror or str(error), "run it as the gateway's user"
@@ -117,7 +116,7 @@ class Spool:
             Unavailable: the folder cannot be written; the request stays.
         """
         try:
-            self._write(f"{request.name}.answer", msgspec.json.encode(outcomes))
+            replace_file(self.folder / f"{request.name}.answer", msgspec.json.encode(outcomes))
             self.withdraw(request)
             for old in self.folder.iterdir():
                 if old.suffix != ".request" and time.time() - old.stat().st_mtime > _ANSWER_KEPT_S:
@@ -143,17 +142,6 @@ class Spool:
     def withdraw(self, request: Request) -> None:
         """Remove the request."""
         (self.folder / f"{request.name}.request").unlink(missing_ok=True)
-
-    def _write(self, name: str, content: bytes) -> None:
-        draft = self.folder / f"{name}.{secrets.token_hex(4)}.new"
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(fd, content)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        draft.replace(self.folder / name)
-        sync_directory(self.folder)
 
 
 class Book(Protocol):

@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from gateway.clock import rfc3339_s
+from gateway.durable_file import sync_directory
 from gateway.errors import JournalError, Rejected, Unavailable
 from gateway.event import STREAMS, Origin
 from gateway.journal import disk
@@ -129,7 +130,7 @@ def wipe(
                 folder.rmdir()
         note.unlink()
         (directory / "journal.db.lock").unlink()
-        disk.sync_directory(directory)
+        sync_directory(directory)
     except OSError as error:
         raise Unavailable(
             "wipe", error.filename or str(directory), error.strerror or str(error),
@@ -196,4 +197,4 @@ def _write(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(fd)
-    disk.sync_directory(path.parent)
+    sync_directory(path.parent)

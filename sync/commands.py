@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -22,6 +21,7 @@ from typing import Any, Protocol
 import msgspec
 
 from gateway.clock import Clock
+from gateway.durable_file import replace_file
 from gateway.errors import JournalError, Rejected, StorefrontError, Unavailable
 from gateway.event import Origin, draft
 from gateway.event_types import CommandCompleted, type_of
@@ -95,13 +95,8 @@ class PlaceFile:
         Raises:
             Unavailable: the disk does not take it.
         """
-        draft_path = self._path.with_name(self._path.name + ".new")
         try:
-            with draft_path.open("wb") as file:
-                file.write(msgspec.json.encode(place))
-                file.flush()
-                os.fsync(file.fileno())
-            draft_path.replace(self._path)
+            replace_file(self._path, msgspec.json.encode(place))
         except OSError as error:
             raise Unavailable("keep place in commands", str(self._path), error.strerror or str(error)) from error
 

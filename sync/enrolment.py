@@ -10,7 +10,6 @@ certificate whole. Knows HTTP and three files; no journal.
 from __future__ import annotations
 
 import logging
-import os
 import stat
 import threading
 from pathlib import Path
@@ -33,6 +32,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from gateway.clock import Clock
+from gateway.durable_file import replace_file
 from gateway.errors import ConfigError, Rejected, Unavailable
 from gateway.runtime.worker import Wait, wait
 from sync.answer import Reply
@@ -262,15 +262,8 @@ def _read(path: Path) -> str:
 
 def _write(path: Path, text: str) -> None:
     """Replace a file whole, mode 0600."""
-    draft = path.with_name(path.name + ".new")
     try:
-        draft.unlink(missing_ok=True)
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "w", encoding="ascii") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        replace_file(path, text.encode("ascii"))
     except (OSError, UnicodeEncodeError) as error:
         raise ConfigError("write certificate or key", str(path), str(error)[:200], "is the disk full?") from error
 

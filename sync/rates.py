@@ -8,7 +8,6 @@ else: events are taken and kept as ever. Knows no network.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from gateway.durable_file import replace_file
 from gateway.errors import Rejected, Unavailable
 from gateway.event import Stream
 
@@ -76,12 +76,7 @@ class Rates:
     def _save(self, caps: dict[Stream, float]) -> None:
         if self._path is None:
             return
-        draft = self._path.with_name(self._path.name + ".new")
         try:
-            with draft.open("wb") as file:
-                file.write(msgspec.json.encode(caps))
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(self._path)
+            replace_file(self._path, msgspec.json.encode(caps))
         except OSError as error:
             raise Unavailable("cap stream", str(self._path), error.strerror or str(error)) from error

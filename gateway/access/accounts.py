@@ -22,8 +22,8 @@ import msgspec
 
 from gateway.access import pins
 from gateway.clock import Clock
+from gateway.durable_file import replace_file
 from gateway.errors import Rejected, Unavailable
-from gateway.journal.disk import sync_directory
 
 Role = Literal["viewer", "staff", "manager"]
 ROLES: tuple[Role, ...] = get_args(Role)  # each may do what those before it may
@@ -382,15 +382,8 @@ class Accounts:
             os.close(fd)
 
     def _write(self, data: bytes) -> None:
-        draft = self._file.with_suffix(".draft")
         try:
-            fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with open(fd, "wb") as file:  # noqa: PTH123 - wraps the descriptor opened with the narrow mode
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(self._file)
-            sync_directory(self._file.parent)
+            replace_file(self._file, data)
         except OSError as error:
             raise self._unusable(error.strerror or str(error)) from error
 

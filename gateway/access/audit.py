@@ -8,7 +8,6 @@ record is there. Knows no page.
 
 from __future__ import annotations
 
-import os
 import secrets
 import threading
 import time
@@ -20,11 +19,11 @@ from typing import Literal, Protocol
 import msgspec
 
 from gateway.clock import Clock, rfc3339_s
+from gateway.durable_file import replace_file
 from gateway.errors import Unavailable
 from gateway.event import Origin, draft
 from gateway.event_types import AuditRecorded, type_of
 from gateway.intake.inlet import Inlet, Item
-from gateway.journal.disk import sync_directory
 from gateway.journal.reader import JournalReader
 
 _LANE = ".audit"
@@ -161,16 +160,9 @@ class Audit:
         return _Head(secrets.token_hex(8), 0, GENESIS)
 
     def _save(self, head: _Head) -> None:
-        drafted = self._file.with_suffix(".draft")
         try:
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fd = os.open(drafted, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with open(fd, "wb") as file:  # noqa: PTH123 - wraps the descriptor opened with the narrow mode
-                file.write(msgspec.json.encode(head))
-                file.flush()
-                os.fsync(file.fileno())
-            drafted.replace(self._file)
-            sync_directory(self._file.parent)
+            replace_file(self._file, msgspec.json.encode(head))
         except OSError as error:
             self._head = None
             raise self._failed(error.strerror or str(error)) from error

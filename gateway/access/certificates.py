@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gateway.clock import Clock
+from gateway.durable_file import replace_file
 from gateway.errors import Unavailable
-from gateway.journal.disk import sync_directory
 
 LEAF_DAYS = 90
 RENEW_DAYS = 30
@@ -134,8 +134,8 @@ class StoreCa:
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .sign(key, hashes.SHA256())
         )
-        self._write("ca.key", _private(key), 0o600)
-        self._write("ca.pem", authority.public_bytes(serialization.Encoding.PEM), 0o644)
+        replace_file(self._folder / "ca.key", _private(key), 0o600)
+        replace_file(self._folder / "ca.pem", authority.public_bytes(serialization.Encoding.PEM), 0o644)
         return key, authority
 
     def _kept(self, file: Path, names: tuple[str, ...], authority: x509.Certificate) -> Issued | None:
@@ -176,24 +176,12 @@ class StoreCa:
             .sign(key, hashes.SHA256())
         )
         # A crash between the two is seen by `_kept`, and both are made anew.
-        self._write(f"{file.stem}.key", _private(own), 0o600)
-        self._write(file.name, leaf.public_bytes(serialization.Encoding.PEM), 0o644)
+        replace_file(self._folder / f"{file.stem}.key", _private(own), 0o600)
+        replace_file(self._folder / file.name, leaf.public_bytes(serialization.Encoding.PEM), 0o644)
         return _described(file, file.with_suffix(".key"), leaf)
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock.now().wall_s, UTC).replace(microsecond=0)
-
-    def _write(self, name: str, data: bytes, mode: int) -> None:
-        file = self._folder / name
-        draft = file.with_name(f".{name}.draft")
-        draft.unlink(missing_ok=True)
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        with open(fd, "wb") as opened:  # noqa: PTH123 - wraps the descriptor opened with the narrow mode
-            opened.write(data)
-            opened.flush()
-            os.fsync(opened.fileno())
-        draft.replace(file)
-        sync_directory(self._folder)
 
     def _unusable(self, reason: str) -> Unavailable:
         return Unavailable(

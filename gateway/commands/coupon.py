@@ -5,7 +5,6 @@ A chain's own system issues its coupons; this is for those that have none yet, a
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
 from datetime import UTC, datetime, timedelta
@@ -18,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.clock import rfc3339_s
 from gateway.commands.common import print_json, settings_of
+from gateway.durable_file import create_file
 from gateway.errors import ConfigError, Rejected
 from gateway.shopper.coupon_rules import Limits, Moment, Standing, judge
 from gateway.shopper.coupon_token import CouponToken, public_key, read, verify
@@ -65,9 +65,7 @@ def keys(path: Path, key_id: str, *, as_json: bool) -> int:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with open(descriptor, "wb") as file:  # noqa: PTH123 - wraps the descriptor opened with the narrow mode
-                file.write(pem)
+            create_file(path, pem)
         except OSError as error:
             raise ConfigError("make coupon key", str(path), error.strerror or str(error), "name a new file") from error
     public = _public(_key(path))

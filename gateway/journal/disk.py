@@ -92,15 +92,6 @@ def take_lock(journal: Path) -> int:
     return fd
 
 
-def sync_directory(directory: Path) -> None:
-    """Make a rename or a new name in the directory durable."""
-    fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def _suspicion_path(journal: Path) -> Path:
     return journal.with_name(journal.name + ".suspect")
 

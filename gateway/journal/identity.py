@@ -7,16 +7,16 @@ when a dictionary is made; `heads` and `uplink` are as old as that, and serve as
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from pathlib import Path
 
 import msgspec
 
+from gateway.durable_file import replace_file
 from gateway.errors import JournalError, JournalFull
 from gateway.event import STREAMS, Stream
 from gateway.journal.cursor import UPLINK, position_of
-from gateway.journal.disk import NO_ROOM, sync_directory
+from gateway.journal.disk import NO_ROOM
 from gateway.journal.schema import StreamEpoch, head_of
 
 
@@ -49,14 +49,8 @@ def save(journal: Path, connection: sqlite3.Connection) -> None:
     if facts == load(journal):
         return
     target = path_of(journal)
-    draft = target.with_name(target.name + ".new")
     try:
-        with draft.open("wb") as file:
-            file.write(msgspec.json.encode(facts))
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(target)
-        sync_directory(target.parent)
+        replace_file(target, msgspec.json.encode(facts))
     except OSError as error:
         kind = JournalFull if error.errno in NO_ROOM else JournalError
         raise kind(

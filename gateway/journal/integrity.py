@@ -17,10 +17,10 @@ from typing import Literal
 
 import msgspec
 
+from gateway.durable_file import sync_directory
 from gateway.errors import JournalError
 from gateway.event import STREAMS, Stream
 from gateway.journal.cursor import UPLINK, Cursor, cursor_crc, position_of, positions
-from gateway.journal.disk import sync_directory
 from gateway.journal.loss import losses, lost_between
 from gateway.journal.packing import unpack
 from gateway.journal.reader import StreamState, state_of

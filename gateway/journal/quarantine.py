@@ -7,16 +7,14 @@ matched. Knows neither drivers nor the platform: replaying is for whoever has th
 
 from __future__ import annotations
 
-import contextlib
-import os
 import secrets
 import sqlite3
 from pathlib import Path
 
 import msgspec
 
+from gateway.durable_file import create_file
 from gateway.errors import JournalError, Rejected
-from gateway.journal.disk import sync_directory
 from gateway.journal.reader import JournalReader
 
 _KEY_BYTES, _NONCE_BYTES, _FORM = 32, 12, b"\x01"
@@ -99,17 +97,7 @@ class PayloadSeal:
     def _make(self) -> None:
         """Lay a whole key down under its name, or none: a key cut short by a power cut would open nothing."""
         self._key_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = self._key_path.with_name(f"{self._key_path.name}.{secrets.token_hex(4)}")
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(fd, secrets.token_bytes(_KEY_BYTES))
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        with contextlib.suppress(FileExistsError):  # another process was first: its key is the key
-            os.link(draft, self._key_path)
-        draft.unlink()
-        sync_directory(self._key_path.parent)
+        create_file(self._key_path, secrets.token_bytes(_KEY_BYTES))  # if another process was first, its key is the key
 
     def _unusable(self, reason: str) -> JournalError:
         return JournalError(

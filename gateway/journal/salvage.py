@@ -23,6 +23,7 @@ from pathlib import Path
 
 import msgspec
 
+from gateway.durable_file import replace_file, sync_directory
 from gateway.errors import JournalError, JournalFull, Unavailable
 from gateway.event import STREAMS, Stream
 from gateway.journal import disk, erasure, remains, tombstones
@@ -237,9 +238,9 @@ def salvage(
         if wal.size == 0:  # not part of what was set aside: reading it has made an empty one
             damaged.with_name(damaged.name + "-wal").unlink(missing_ok=True)
         fresh.replace(path)
-        disk.sync_directory(path.parent)
+        sync_directory(path.parent)
         _note_path(path).unlink()
-        disk.sync_directory(path.parent)  # or the note may come back and have all of this done again, over newer events
+        sync_directory(path.parent)  # or the note may come back and have all of this done again, over newer events
         disk.acquit(path)
     except sqlite3.Error as error:
         if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
@@ -552,13 +553,7 @@ def _set_aside(path: Path, reason: str, now_ms: int) -> _Note:
         while path.with_name(name).exists() or path.with_name(name + "-wal").exists():
             name += "-again"
         note = _Note(name, path.exists(), reason)
-        draft = note_path.with_name(note_path.name + ".new")
-        with draft.open("wb") as file:
-            file.write(msgspec.json.encode(note))
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(note_path)
-        disk.sync_directory(path.parent)
+        replace_file(note_path, msgspec.json.encode(note))
     damaged = path.with_name(note.damaged)
     if note.had_database and not damaged.exists():
         if log_path.exists():
@@ -567,7 +562,7 @@ def _set_aside(path: Path, reason: str, now_ms: int) -> _Note:
     elif not note.had_database and log_path.exists() and not path.exists():
         log_path.rename(damaged.with_name(damaged.name + "-wal"))
     path.with_name(path.name + "-shm").unlink(missing_ok=True)
-    disk.sync_directory(path.parent)
+    sync_directory(path.parent)
     return note
 
 

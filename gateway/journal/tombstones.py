@@ -16,9 +16,9 @@ from pathlib import Path
 
 import msgspec
 
+from gateway.durable_file import sync_directory
 from gateway.errors import Rejected, Unavailable
 from gateway.event import Stream
-from gateway.journal.disk import sync_directory
 
 DIGEST_BYTES = 16
 KEYS_LIMIT = 10_000  # keys and places of one erasure

@@ -21,6 +21,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from gateway.clock import Instant
+from gateway.durable_file import create_file, replace_file
 from gateway.journal.disk import NO_ROOM
 
 log = logging.getLogger(__name__)
@@ -109,12 +110,9 @@ class DayKeys:
 
     def _load_or_make(self, path: Path) -> bytes:
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if path.exists() and len(key := path.read_bytes()) == _KEY_BYTES:
-            return key
-        key = secrets.token_bytes(_KEY_BYTES)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with open(fd, "wb") as file:  # noqa: PTH123 - wraps the descriptor opened with the narrow mode
-            file.write(key)
-            file.flush()
-            os.fsync(file.fileno())
+        if not path.exists():
+            create_file(path, secrets.token_bytes(_KEY_BYTES))  # if another process was first, its key is the day's
+        key = path.read_bytes()
+        if len(key) != _KEY_BYTES:
+            replace_file(path, key := secrets.token_bytes(_KEY_BYTES))
         return key

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import msgspec
 
+from gateway.durable_file import replace_file
 from gateway.errors import Rejected, Unavailable
-from gateway.shopper.key_file import load_or_make, replace_file
+from gateway.shopper.key_file import load_or_make
 from gateway.shopper.sealing import Opener, Sealer, key_from_text, key_to_text, public_of
 
 log = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ class KeyRing:
                     raise Rejected("install key", key.id, "another key has that name", "give the new key a new id")
             kept = sorted([*rotated, key], key=lambda each: each.from_s)[-_KEPT:]
             try:
+                self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 replace_file(self._path, msgspec.json.encode(kept))
             except OSError as error:
                 raise Unavailable("install key", self._path.name, error.strerror or type(error).__name__) from error

@@ -10,7 +10,6 @@ the same key. The authority's key lies in a file of its own, mode 0600. Knows no
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 import sqlite3
 from datetime import UTC, datetime, timedelta
@@ -32,6 +31,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gateway.clock import Clock
+from gateway.durable_file import replace_file
 from sync.platform.store import PlatformStore
 
 CODE_LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford: no I, L, O, U
@@ -221,14 +221,7 @@ class Enrolments:
         )
         text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + _pem(certificate).encode()
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(path.name + ".new")
-        draft.unlink(missing_ok=True)
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "wb") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        replace_file(path, text)
 
 
 def _digest(code: str) -> bytes:

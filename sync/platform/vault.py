@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import secrets
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +19,7 @@ from typing import Protocol
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from gateway.durable_file import replace_file
 from gateway.errors import ConfigError, Rejected
 
 SCHEMES = ("member", "phone", "email", "app", "payment", "beacon", "card")
@@ -101,13 +101,9 @@ class Vault:
             raise Rejected("open identifier", "at rest", "another key or damaged") from None
 
     def _make(self) -> bytes:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         key = secrets.token_bytes(2 * _KEY_BYTES)
-        fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(fd, "wb") as file:  # noqa: PTH123 - wraps the descriptor opened with the narrow mode
-            file.write(key)
-            file.flush()
-            os.fsync(file.fileno())
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(self._path, key)
         return key
 
 

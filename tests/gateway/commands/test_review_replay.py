@@ -12,7 +12,6 @@ from config.loader import load
 from devices.driver import Driver, driver
 from devices.plan import plan
 from gateway.clock import FakeClock
-from gateway.delivery import _secret_file
 from gateway.errors import Unavailable
 from gateway.intake.inlet import Poison
 from gateway.journal.quarantine import PayloadSeal
@@ -20,6 +19,7 @@ from gateway.journal.reader import JournalReader
 from gateway.journal.writer import JournalWriter
 from gateway.replay_requests import Request, Retry, Spool, WriterBook
 from gateway.shopper.day_keys import DayKeys
+from gateway.shopper.key_file import load_or_make
 
 BEACONS = '[[devices]]\nname = "ble"\ndriver = "beacon_gateway"\ntopics = ["ble/#"]\n'
 
@@ -64,8 +64,9 @@ def test_a_damaged_answer_is_said_and_taken_away(shop: Any) -> None:
 
 def test_a_feed_secret_that_a_power_cut_has_emptied_is_made_anew(tmp_path: Path) -> None:
     """Signing with an empty key would let anybody make up a cursor; a whole one is kept."""
-    (tmp_path / "keys").mkdir()
-    (tmp_path / "keys" / "feed.key").write_bytes(b"")
-    secret = _secret_file(tmp_path)
-    assert len(secret) == 32 and _secret_file(tmp_path) == secret
-    assert [path.name for path in (tmp_path / "keys").iterdir()] == ["feed.key"]
+    path = tmp_path / "keys" / "feed.key"
+    path.parent.mkdir()
+    path.write_bytes(b"")
+    secret = load_or_make(path)
+    assert len(secret) == 32 and load_or_make(path) == secret
+    assert sorted(it.name for it in path.parent.iterdir()) == ["feed.key", "feed.key.damaged"]
