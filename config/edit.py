@@ -59,8 +59,10 @@ def edit(
     Args:
         path: the file; made (mode 0600) where there is none.
         changes: see `Changes`.
-        expected: the digest of the content that the changes were made for; None: whatever it is now.
-        check: looks further at the new settings than the loader (drivers' options); raises what it does not like.
+        expected: the digest of the content that the changes were made for; None: whatever it is now. It does not
+            matter where everything is as asked already: the same edit, told again after a crash, is done.
+        check: looks further at the new settings than the loader (drivers' options), just before they are written;
+            raises what it does not like.
 
     Raises:
         Rejected: somebody has edited the file meanwhile, or a path leads nowhere.
@@ -69,19 +71,19 @@ def edit(
     """
     path = path.resolve()  # a link stays a link to what is edited
     before = _read(path)
-    if expected is not None and expected != _digest(before):
-        raise Rejected(
-            "edit configuration", str(path), "it was edited meanwhile", "look at the file as it is now, and try again"
-        )
     if len(changes) > _MOST_CHANGES:
         raise Rejected("edit configuration", str(path), f"more than {_MOST_CHANGES} changes at once")
     old = parse(before, str(path))
+    plain = tomllib.loads(before)
+    changed = tuple(where for where, value in changes.items() if _put(plain, where, value))
+    if changed and expected is not None and expected != _digest(before):
+        raise Rejected(
+            "edit configuration", str(path), "it was edited meanwhile", "look at the file as it is now, and try again"
+        )
     after = _applied(before, changes, str(path))
     fresh = parse(after, str(path))
     if check is not None:
         check(fresh)
-    plain = tomllib.loads(before)
-    changed = tuple(where for where, value in changes.items() if _put(plain, where, value))
     if tomllib.loads(after) != plain:  # whatever the editing library has done: only what was asked for
         raise Rejected("edit configuration", str(path), "more would change than was asked for", "edit the file by hand")
     if changed:

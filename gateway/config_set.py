@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,7 +36,17 @@ class Command(Protocol):
     """What is needed of `sync.commands.Command`."""
 
     @property
+    def id(self) -> str: ...
+    @property
     def data(self) -> Mapping[str, Any]: ...
+
+
+class Notes(Protocol):
+    """What is needed of `gateway.access.accounts.Accounts`."""
+
+    def note(self, act: str, subject: str) -> None:
+        """Write an act down, durably; raises Unavailable."""
+        ...
 
 
 class Gateway(Protocol):
@@ -43,6 +54,11 @@ class Gateway(Protocol):
 
     settings: Settings
     file: Path | None
+
+    @property
+    def accounts(self) -> Notes:
+        """Where acts are written down for the audit trail."""
+        ...
 
     def check(self, settings: Settings) -> None:
         """Look at what the loader cannot know, such as drivers' options; raises ConfigError."""
@@ -58,6 +74,7 @@ class ConfigSet:
 
     def __init__(self, gateway: Gateway, *, pause: Callable[[float], None] = time.sleep) -> None:
         """Store."""
+        self._noted = ""  # the command that was noted last: asked again while it waits, it is noted once
         self._gateway = gateway
         self._pause = pause
 
@@ -84,11 +101,20 @@ class ConfigSet:
         if file is None:
             raise Rejected("set option", "configuration", "this gateway runs without a file")
         try:
-            done = edit(file, asked.changes, expected=asked.digest, check=self._gateway.check)
+            done = edit(
+                file, asked.changes, expected=asked.digest, check=partial(self._check, command.id, asked.changes)
+            )
         except ConfigError as error:
             raise Rejected("set option", "configuration", error.reason, error.hint) from error
         self._take_over(done)
         return {"changed": list(done.changed), "digest": done.digest}
+
+    def _check(self, command: str, changes: Mapping[str, object], fresh: Settings) -> None:
+        """The last look before the file is written. What cannot be noted for the audit trail is not done."""
+        self._gateway.check(fresh)
+        if command != self._noted:
+            self._gateway.accounts.note("config.set", ", ".join(sorted(changes)))
+            self._noted = command
 
     def _take_over(self, done: Edited) -> None:
         """Have it read again; also when nothing changed, for a crash may have come between the two."""

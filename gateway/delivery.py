@@ -18,6 +18,7 @@ from starlette.applications import Starlette
 
 from config.loader import resolve_secret
 from config.settings import FeedSettings, Settings
+from gateway.access.accounts import Accounts
 from gateway.access.server_tls import ServerTls
 from gateway.clock import Clock, rfc3339_s
 from gateway.errors import Unavailable
@@ -67,6 +68,7 @@ class Gateway(Protocol):
     key_ring: KeyRing
     consents: Consents
     visits: VisitDesk | None
+    accounts: Accounts
 
     def consent_desk(self) -> ConsentDesk:
         """See `gateway.app.Gateway`."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
 from config.loader import data_directory
+from gateway.access.accounts import Accounts
+from gateway.clock import SystemClock
 from gateway.commands.common import print_json, settings_of
 from sync.enrolment import Enrolled, Identity, KeyKind, enrol
 from sync.http_client import ClientOptions, HttpClient
@@ -36,6 +39,8 @@ def run(config: Path | None, url: str, code: str, ca: Path | None, kind: KeyKind
     options = ClientOptions(url=url, ca=ca)
     options.check()
     identity = Identity(data_directory(settings).absolute() / "keys")
+    # Before it is done, without the code: whoever enrols a gateway decides who reads its shop.
+    Accounts(data_directory(settings), SystemClock()).note("gateway.enrol", urlsplit(url).hostname or "")
     client = HttpClient(options)
     try:
         done = enrol(client, identity, settings.gateway.name, sys.stdin.readline() if code == "-" else code, kind)

@@ -45,6 +45,11 @@ class Still:
         self.file = file
         self.settings = load(file) if file else None
         self.quick = quick
+        self.accounts = self
+        self.notes: list[tuple[str, str]] = []
+
+    def note(self, act: str, subject: str) -> None:
+        self.notes.append((act, subject))
 
     def check(self, settings: Any) -> None:
         pass
@@ -109,8 +114,28 @@ def test_without_a_file_there_is_nothing_to_set() -> None:
 def test_a_gateway_that_does_not_answer_is_asked_again(file: Path) -> None:
     """The command is not reported done before it is; asked again it still is carried out."""
     still = Still(file, quick=False)
+    command = asked(changes={"log.level": "debug"}, digest=digest_of(file))
+    handler = ConfigSet(still, pause=lambda _: None)  # type: ignore[arg-type]
     with pytest.raises(Unavailable):
-        ConfigSet(still, pause=lambda _: None)(asked(changes={"log.level": "debug"}))  # type: ignore[arg-type]
+        handler(command)
     still.quick = True
-    assert ConfigSet(still)(asked(changes={"log.level": "debug"}))["changed"] == []  # type: ignore[arg-type]
+    assert handler(command)["changed"] == []
     assert load(file).log.level == "debug"
+    assert still.notes == [("config.set", "log.level")]
+
+
+def test_what_is_refused_is_not_told_as_an_act_and_what_cannot_be_told_is_not_done(file: Path) -> None:
+    """The audit trail says what was changed from afar, by which paths; without it nothing changes."""
+    still = Still(file, quick=True)
+    with pytest.raises(Rejected):
+        ConfigSet(still)(asked(changes={"log.level": "loud"}))  # type: ignore[arg-type]
+    assert still.notes == []
+
+    def refuse(act: str, subject: str) -> None:
+        raise Unavailable("note act", act, "too many wait")
+
+    still.note = refuse  # type: ignore[method-assign]
+    before = file.read_bytes()
+    with pytest.raises(Unavailable):
+        ConfigSet(still)(asked(changes={"log.level": "debug"}))  # type: ignore[arg-type]
+    assert file.read_bytes() == before
