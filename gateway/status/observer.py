@@ -34,6 +34,7 @@ from gateway.projections.kpi_view import DayView, Outlook, read_day, read_outloo
 from gateway.projections.store_time import StoreTime
 from gateway.runtime.worker import WorkerState
 from gateway.shopper.coupons import CouponFigures
+from gateway.shopper.hints import Guest
 from gateway.status.camera_routes import CameraDesk
 from gateway.status.event_words import line_of
 from gateway.status.quarantine import Replayed
@@ -184,6 +185,10 @@ class Gateway(Protocol):
         """Who answers tills about coupons; None where coupons are switched off."""
         ...
 
+    def guests(self) -> Sequence[Guest]:
+        """Members with a hint who are in the shop, the latest first."""
+        ...
+
     @property
     def camera_desk(self) -> CameraDesk | None:
         """Who answers for the cameras; None while there is none."""
@@ -271,6 +276,7 @@ class Observer:
             day=self._day(now) if open_ else None,
             plan=gateway.settings.floor,
             events=self._events(states) if states else (),
+            guests=tuple(gateway.guests()),
             rss_bytes=self._process.memory_info().rss,
         )
 

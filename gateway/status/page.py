@@ -27,7 +27,7 @@ from gateway.status.verdict import Trouble, trouble_of, troubles
 
 HERE = Path(__file__).parent
 
-STAFF_PARTS = frozenset({"events"})
+STAFF_PARTS = frozenset({"events", "guests"})
 """Parts that tell of single sales and persons' doings: not for who is not signed in."""
 
 
@@ -47,7 +47,7 @@ class PagePlan(msgspec.Struct, frozen=True, kw_only=True):
 
 PAGES: dict[str, PagePlan] = {
     "today": PagePlan(
-        path="/", parts=("verdict", "trouble", "figures", "hours", "floor", "devices", "events", "delivery")
+        path="/", parts=("verdict", "trouble", "guests", "figures", "hours", "floor", "devices", "events", "delivery")
     ),
     "devices": PagePlan(path="/devices", parts=("verdict", "trouble", "plugged", "device_table")),
     "sync": PagePlan(path="/sync", parts=("verdict", "trouble", "sending", "streams", "coupons", "workers")),

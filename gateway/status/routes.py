@@ -2,6 +2,7 @@
 
 `/` `/devices` `/sync` `/wall`  pages, complete without JavaScript; `/live?page=…`: their parts as they change (SSE)
 `/api/status`           the `Snapshot` as JSON                  `/api/status/schema`  its JSON Schema
+`/api/recognition`      members with a hint who are in the shop, for staff
 `/api/events?stream=&limit=`  newest events, for staff          `/healthz`, `/metrics`  for machines
 `/quarantine`           for managers, see `quarantine`
 `/setup` `/sign-in` `/account` `/accounts` `/audit`  see `sign_in`
@@ -114,6 +115,7 @@ def application(
             Route("/api/status", _status(desk)),
             Route("/api/status/schema", _schema),
             Route("/api/events", require("staff")(_events(desk))),
+            Route("/api/recognition", require("staff")(_guests(desk))),
             Route("/healthz", _healthz(desk)),
             Route("/metrics", _metrics(desk)),
             *camera_routes(cameras),
@@ -203,7 +205,7 @@ def _status(desk: Desk) -> Endpoint:
         snapshot = await desk.snapshot()
         wrong = troubles(snapshot)
         if not visitor_of(request).may("staff"):
-            snapshot = msgspec.structs.replace(snapshot, events=type(snapshot.events)())
+            snapshot = msgspec.structs.replace(snapshot, events=(), guests=())
         return Response(_encode(Status(snapshot, wrong)), media_type="application/json")
 
     return status
@@ -227,6 +229,15 @@ def _events(desk: Desk) -> Endpoint:
         )
 
     return events
+
+
+def _guests(desk: Desk) -> Endpoint:
+    async def guests(request: Request) -> Response:
+        lane = request.query_params.get("lane", "")
+        found = [guest for guest in (await desk.snapshot()).guests if lane in ("", guest.lane)]
+        return Response(_encode(found), media_type="application/json", headers={"cache-control": "no-store"})
+
+    return guests
 
 
 def _healthz(desk: Desk) -> Endpoint:

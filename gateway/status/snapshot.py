@@ -20,6 +20,7 @@ from gateway.journal.commit_loop import CommitCounters
 from gateway.journal.reader import StreamState
 from gateway.runtime.worker import State, WorkerState
 from gateway.shopper.coupons import CouponFigures
+from gateway.shopper.hints import Guest
 from gateway.status.floor import Heat, Place, places_of
 from gateway.status.today import DayFacts, Today, today
 
@@ -159,6 +160,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     day: DayFacts | None = None
     plan: FloorSettings = FloorSettings()
     events: tuple[EventLine, ...] = ()
+    guests: tuple[Guest, ...] = ()
     rss_bytes: int | None = None
 
 
@@ -296,6 +298,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     system: System
     read_models: tuple[ReadModel, ...] | None
     events: tuple[EventLine, ...]
+    guests: tuple[Guest, ...]  # members with a hint who are in the shop; for staff only
 
 
 def snapshot(facts: Facts) -> Snapshot:
@@ -335,6 +338,7 @@ def snapshot(facts: Facts) -> Snapshot:
         ),
         read_models=facts.read_models,
         events=facts.events,
+        guests=facts.guests,
     )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from gateway.projections.projector import Projector, read_models
 from gateway.projections.store_time import StoreTime
 from gateway.replay_requests import Outcome
 from gateway.runtime.worker import WorkerState
+from gateway.shopper.hints import Guest
 from gateway.status.observer import Coupons, Plan, Sent
 from gateway.status.snapshot import PluggedDevice
 
@@ -99,9 +100,13 @@ class FakeGateway:
         self.sockets: list[PluggedDevice] = []
         self.replayed: list[int] = []
         self.coupons: Coupons | None = None
+        self.present: list[Guest] = []
 
     def person_counts(self) -> dict[str, int]:
         return {"subjects_dropped": 3, "consents_granted": 1}
+
+    def guests(self) -> Sequence[Guest]:
+        return self.present
 
     def worker_of(self, device: str) -> str:
         return "mqtt-sales"

@@ -12,6 +12,7 @@ import pytest
 from gateway import event_types as types
 from gateway.intake.health import DeviceReport
 from gateway.runtime.worker import WorkerState
+from gateway.shopper.hints import Guest
 from gateway.status import words
 from gateway.status.language import LANGUAGES
 from gateway.status.observer import Observer
@@ -68,6 +69,18 @@ def test_single_sales_and_events_are_not_for_who_is_not_signed_in(facts: Facts) 
     assert "events" in PAGE.parts("today", snapshot(facts), "en", "staff")
     assert "events" not in PAGE.parts("today", snapshot(facts), "en")
     assert "客流 +9 −4" not in Markup(PAGE.page("today", snapshot(facts), "zh_CN")).text
+
+
+def test_members_who_were_recognised_are_for_staff_only_and_their_hints_are_text(facts: Facts) -> None:
+    guest = Guest(visit="c1", lane=IMAGE, since_ms=0, text=SCRIPT, tier=IMAGE, language="zh_CN", coupons=("C-1", "C-2"))
+    shown = snapshot(msgspec.structs.replace(facts, guests=(guest,)))
+    assert "guests" not in PAGE.parts("today", shown, "en")
+    part = PAGE.parts("today", shown, "en", "staff")["guests"]
+    markup = Markup(part)
+    assert SCRIPT in markup.text and "C-1, C-2" in markup.text
+    assert not {"script", "img"} & {element for element, _ in markup.elements}
+    assert ("span", {"class": "what", "lang": "zh-CN"}) in markup.elements
+    assert PAGE.parts("today", snapshot(facts), "en", "staff")["guests"].strip() == ""
 
 
 def pages(shown: Snapshot) -> Iterator[Markup]:

@@ -25,6 +25,7 @@ from gateway.event import STREAMS
 from gateway.journal.cursor import acknowledge
 from gateway.runtime.worker import WorkerState
 from gateway.shopper.coupons import CouponFigures
+from gateway.shopper.hints import Guest
 from gateway.status.connection import Limits
 from gateway.status.guard import hosts_for
 from gateway.status.page import PAGES
@@ -281,6 +282,18 @@ def test_events_are_given_newest_first_and_without_persons(site: Site) -> None:
     assert len(everything.json()) == 3 and "SECRET" not in everything.text
     for query in ("stream=nonsense", "limit=0", "limit=-1", "limit=501", "limit=x", "limit=" + "9" * 50, "limit=²"):
         assert site.get(f"/api/events?{query}").status_code == 400, query
+
+
+def test_recognised_members_are_given_to_staff_by_lane_and_to_nobody_else(site: Site) -> None:
+    kinds = {"since_ms": 0, "text": "HINT", "tier": "", "language": "", "coupons": ()}
+    site.gateway.present = [Guest(visit=lane, lane=lane, **kinds) for lane in ("till-1", "fitting")]  # type: ignore[arg-type]
+    assert site.get("/api/recognition").status_code == 401
+    assert "HINT" not in site.get("/api/status").text and "HINT" not in site.get("/").text
+    site.sign_in()
+    assert [it["lane"] for it in site.get("/api/recognition").json()] == ["till-1", "fitting"]
+    assert [it["text"] for it in site.get("/api/recognition?lane=fitting").json()] == ["HINT"]
+    assert site.get("/").text.count("HINT") == 2
+    assert "HINT" not in site.get("/metrics").text
 
 
 def test_personal_fields_are_taken_out_at_any_depth() -> None:
