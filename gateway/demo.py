@@ -25,8 +25,10 @@ import msgspec
 
 from config.loader import state_directory
 from devices.catalogue import load
+from devices.simulator.checkout import ANSWERS
 from devices.simulator.day import clock_text
 from devices.simulator.faults import Fault, FaultName, Schedule
+from devices.simulator.members import Club, Coupon
 from devices.simulator.mosquitto import Mosquitto, find_mosquitto
 from devices.simulator.store import VirtualStore
 from devices.transports.broker import Broker, find_broker
@@ -34,8 +36,9 @@ from devices.transports.publisher import Publisher
 from gateway.access.accounts import Accounts
 from gateway.access.pins import new_pin
 from gateway.clock import SystemClock
-from gateway.demo_books import Kept, Line, compared, read_on
+from gateway.demo_books import Kept, Line, compared, persons, read_on
 from gateway.demo_door import DemoDoor
+from gateway.demo_members import DemoMembers
 from gateway.demo_platform import DemoPlatform, Place, delivered, place, waiting
 from gateway.demo_process import GatewayPlan, GatewayProcess
 from gateway.errors import ConfigError, JournalError, Rejected, StorefrontError, Unavailable
@@ -56,6 +59,7 @@ _STOP_S: Final = 10.0
 _AGAIN_S: Final = 0.5  # systemd's RestartSec of the unit is of this order
 _SHORT_LIFE_S: Final = 10.0
 _SHORT_LIVES: Final = 5  # one after the other, and the demo gives up
+_MIXES: Final = ("broker", "clock", "disk-full", "kill")  # faults by which what members say may come in another order
 _FLOOD_A_BEAT: Final = 25  # 500 a second
 _NOISE_SHARE: Final = 0.2
 _QUOTA_MIB: Final = 256
@@ -128,7 +132,15 @@ class Demo:
         self._quota_mib = _QUOTA_MIB
         self._page = bool(plan.page_port) and importlib.util.find_spec("gateway.status.server") is not None
         sales = {"mqtt-sales"} if load("pos_json").cls.sales else set()  # tills may have a session of their own
-        self._sessions = tuple(_SESSION.format(name) for name in {"mqtt-devices"} | sales)
+        coupons = {"mqtt-coupons"} if plan.platform else set()
+        self._sessions = tuple(_SESSION.format(name) for name in {"mqtt-devices"} | sales | coupons)
+        self._begun = datetime.now(UTC)
+        self._club = Club(plan.seed, self._begun.timestamp())
+        self._members = (
+            DemoMembers(self._club, self._platform, self._folder / "web-shop", plan.seed, self._begun, self._give)
+            if self._platform is not None
+            else None
+        )
         self._accounts = Accounts(plan.data, SystemClock())
         self._pin = ""
         self._started_s = 0.0
@@ -138,6 +150,7 @@ class Demo:
         self._short_lives = 0
         self._day = 1
         self._shop_fault: StorefrontError | None = None
+        self._kept = Kept()
         self._heads: dict[Stream, int] = {}  # how far the journal has been read
         self._seen_faults: dict[str, int] = {}
 
@@ -183,6 +196,7 @@ class Demo:
                 self._beat(store)
             lines = self._wind_up(store)
             self._deliver()
+            lines += self._persons()
         finally:
             closing.set()
             if shop.ident is not None:
@@ -217,7 +231,7 @@ class Demo:
         for name, status in (("till-1", "store/0001/pos/till/till-1/status"), ("sensors", "")):
             publisher = Publisher(
                 f"demo-{name}", "127.0.0.1", self._broker.port, status_topic=status,
-                watch=self._sessions if not status else (),
+                watch=(ANSWERS,) if status else self._sessions,
             )  # fmt: skip
             publisher.open()
             self._publishers.append(publisher)
@@ -225,8 +239,8 @@ class Demo:
     def _new_store(self) -> VirtualStore:
         till, sensors = self._publishers or (None, None)
         return VirtualStore(
-            self._folder / "dev", seed=self._plan.seed, speed=self._plan.speed, run=datetime.now(UTC),
-            till_outlet=till, outlet=sensors, main_door=self._door.passed,
+            self._folder / "dev", seed=self._plan.seed, speed=self._plan.speed, run=self._begun, till_outlet=till,
+            outlet=sensors, main_door=self._door.passed, club=self._club,
         )  # fmt: skip
 
     def _play(self, store: VirtualStore, closing: threading.Event) -> None:
@@ -247,6 +261,8 @@ class Demo:
                 data=self._plan.data, page_port=self._plan.page_port if self._page else 0,
                 broker_port=self._broker.port if self._broker else 0, quota_mib=self._quota_mib,
                 platform_port=self._platform.port if self._platform else 0, camera=self._door.source,
+                seal_key=self._platform.seal_key if self._platform else ("", ""),
+                issuer_key=self._platform.issuer_key if self._platform else ("", ""),
             )
         )  # fmt: skip
 
@@ -266,7 +282,8 @@ class Demo:
         others = "; a till, beacons, a counter at the side door and sensors over MQTT" if self._publishers else ""
         self._say(f"A shop at {plan.speed:g} times the speed of life: {serial}{others}.")
         if self._platform is not None:
-            self._say(f"The gateway delivers to a platform of its own: http://127.0.0.1:{self._platform.port}")
+            port = self._platform.port
+            self._say(f"The gateway delivers to a platform of its own; its members: http://127.0.0.1:{port}/profiles")
         self._say(f"Data: {plan.data}   serial devices: {self._folder / 'dev'}")
         where = "" if plan.data == state_directory() else f" --config {self._folder / 'gateway.toml'}"
         self._say(f"Watch: storefront events --follow{where}")
@@ -298,6 +315,8 @@ class Demo:
             self._page_s = now_s - self._started_s
             self._say(f"Page: http://127.0.0.1:{self._plan.page_port}  (after {self._page_s:.1f} s)")
         if self._ready_s is not None:
+            if self._members is not None:
+                self._members.step()
             for fault, begins in self._schedule.due(now_s - self._started_s - self._ready_s):
                 self._tell(fault, begins)
                 (self._begin if begins else self._end)(fault.name, store)
@@ -348,6 +367,8 @@ class Demo:
         self._say(f"{_stamp()} {mark} {fault.name}: {fault.begins if begins else fault.ends}")
 
     def _begin(self, name: FaultName, store: VirtualStore) -> None:
+        if name in _MIXES:
+            self._orders.append(lambda: store.club.away(time.monotonic()))
         if name == "unplug":
             self._orders.append(lambda: store.pull("gate"))
         elif name == "corrupt":
@@ -369,6 +390,8 @@ class Demo:
             self._gateway.kill()
 
     def _end(self, name: FaultName, store: VirtualStore) -> None:
+        if name in _MIXES:
+            self._orders.append(lambda: store.club.away(time.monotonic()))
         if name == "unplug":
             self._orders.append(lambda: store.plug("gate"))
         elif name == "corrupt":
@@ -414,13 +437,14 @@ class Demo:
 
         A broker that holds messages of a gateway that was killed gives them again only after its own time-out.
         """
-        kept, quiet_s, told = Kept(), time.monotonic(), False
+        kept, quiet_s, told = self._kept, time.monotonic(), False
         until_s = quiet_s + _SETTLE_S
         with JournalReader(self._journal) as reader:
             while True:
                 before = sum(self._heads.values())
                 read_on(reader, self._heads, kept)
-                lines = compared(store.ledger, kept, store.noise.damaged) + self._door.compared(kept.pixels)
+                lines = compared(store.ledger, kept, store.noise.damaged)
+                lines += (persons(self._club, kept) if self._publishers else []) + self._door.compared(kept.pixels)
                 now_s = time.monotonic()
                 if sum(self._heads.values()) - before > _MURMUR:
                     quiet_s = now_s
@@ -443,6 +467,19 @@ class Demo:
                 nudged_s = now_s
                 self._gateway.order("deliver")
             time.sleep(0.1)
+
+    def _give(self, member: str, coupon: Coupon) -> None:
+        self._orders.append(lambda: self._club.give(member, coupon))
+
+    def _persons(self) -> list[Line]:
+        """What the platform knows of the members; then one of them is forgotten."""
+        if self._members is None or not self._publishers:
+            return []
+        lines = self._members.compared(self._kept)
+        forgotten = self._members.forget(self._journal)
+        if forgotten is not None:
+            self._deliver()
+        return [*lines, forgotten] if forgotten is not None else lines
 
     def _positions(self) -> dict[Stream, int]:
         if not self._journal.exists():

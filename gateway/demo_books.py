@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from devices.simulator.ledger import Ledger
+from devices.simulator.members import Club
 from gateway.event import STREAMS, Stream
 from gateway.event_types import FootfallCounted, type_of
 from gateway.journal.reader import JournalReader
@@ -21,6 +22,10 @@ from gateway.journal.reader import JournalReader
 _TAG_EVENTS: Final = ("store.rfid.arrived.v1", "store.rfid.moved.v1")
 _FOOTFALL: Final = type_of(FootfallCounted).name
 _SCAN_EVENTS: Final = ("store.barcode.scanned.v1", "store.interaction.scanned.v1")
+
+
+_CONSENT_EVENTS: Final = ("store.consent.granted.v1", "store.consent.withdrawn.v1")
+_SCANNER, _DOOR = "scanner", "door-qr"  # devices of config/demo.toml
 
 
 class PixelCount(msgspec.Struct, frozen=True):
@@ -46,6 +51,11 @@ class Kept(msgspec.Struct):
     entered: int = 0
     left: int = 0
     ratings: int = 0
+    named: Counter[tuple[str, str]] = msgspec.field(default_factory=Counter)  # sales that name somebody, or did
+    redeemed: Counter[str] = msgspec.field(default_factory=Counter)  # coupon → uses
+    door_codes: int = 0
+    consents: int = 0
+    points: int = 0
     events: int = 0
     pixels: dict[tuple[str, str], PixelCount] = msgspec.field(default_factory=dict)  # by line and interval
 
@@ -101,10 +111,37 @@ def compared(ledger: Ledger, kept: Kept, damaged: int = 0) -> list[Line]:
         ),
         Line("side door in", ledger.entered, kept.entered, *_apart(ledger.entered, kept.entered)),
         Line("side door out", ledger.left, kept.left, *_apart(ledger.left, kept.left)),
+        Line("door codes", ledger.door_codes, kept.door_codes, *_apart(ledger.door_codes, kept.door_codes)),
         Line("answers", ledger.ratings, kept.ratings, *_apart(ledger.ratings, kept.ratings)),
         Line(
             "tags", len(sure), len(kept.tags), len(sure - kept.tags.keys()), len(kept.tags.keys() - ledger.tags.keys()),
             f"often enough for an arrival; {len(ledger.tags)} in all",
+        ),
+    ]  # fmt: skip
+
+
+def persons(club: Club, kept: Kept) -> list[Line]:
+    """What the members did beside what the journal knows of it: named where they agreed, and nowhere else.
+
+    A sale of somebody whose consent may have been overtaken while the gateway was away proves nothing.
+    """
+    sure = {sale: due for sale, due in club.sales.items() if club.sure(sale)}
+    due = {sale for sale, it in sure.items() if it.named}
+    known = {sale for sale, times in kept.named.items() if times}
+    lost = sum(sale not in known for sale in due if sale in kept.sales)
+    wrongly = sum(sale in known for sale in sure if sale not in due) + sum(sale not in club.sales for sale in known)
+    unproven = len(club.sales) - len(sure)
+    note = f"of {len(club.sales)} with a card; nobody else is named"
+    note += f", {unproven} while a consent was on its way" if unproven else ""
+    twice = sum(times - 1 for times in kept.redeemed.values())
+    unknown = sum(coupon not in club.redeemed for coupon in kept.redeemed)
+    return [
+        Line("members", len(due), len(due & known), lost, wrongly, note),
+        Line("consents", 2 * club.consents, kept.consents, *_apart(2 * club.consents, kept.consents), "card and app"),
+        Line("points", club.points, kept.points, *_apart(club.points, kept.points)),
+        Line(
+            "coupons", len(club.redeemed), kept.redeemed.total(),
+            sum(coupon not in kept.redeemed for coupon in club.redeemed), twice + unknown, "redeemed, each once",
         ),
     ]  # fmt: skip
 
@@ -138,10 +175,13 @@ def _count(kept: Kept, kind: str, data: dict[str, object]) -> None:
     kept.events += 1
     if kind == "store.pos.sale.v1":
         sale = msgspec.convert(data, _Sale, strict=False)
-        kept.sales[(sale.workstation_id, sale.transaction_id.rpartition("-")[2])] += 1
+        number = (sale.workstation_id, sale.transaction_id.rpartition("-")[2])
+        kept.sales[number] += 1
+        kept.named[number] += sale.loyalty is not None
         kept.money += sale.totals.net
     elif kind in _SCAN_EVENTS:
-        kept.scans += 1
+        kept.scans += data["scanner"] == _SCANNER
+        kept.door_codes += data["scanner"] == _DOOR
     elif kind in _TAG_EVENTS:
         kept.tags[(str(data["reader"]), str(data["epc_hex"]))] += 1
     elif kind == _FOOTFALL:
@@ -150,6 +190,12 @@ def _count(kept: Kept, kind: str, data: dict[str, object]) -> None:
         kept.left += count.out
     elif kind == "store.feedback.given.v1":
         kept.ratings += 1
+    elif kind == "store.coupon.redeemed.v1":
+        kept.redeemed[str(data["coupon"])] += 1
+    elif kind in _CONSENT_EVENTS:
+        kept.consents += 1
+    elif kind == "store.points.earned.v1":
+        kept.points += 1
 
 
 class _Net(msgspec.Struct):
@@ -160,6 +206,7 @@ class _Sale(msgspec.Struct):
     workstation_id: str
     transaction_id: str
     totals: _Net
+    loyalty: dict[str, Any] | None = None
 
 
 class _Count(msgspec.Struct):

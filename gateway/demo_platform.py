@@ -22,14 +22,18 @@ from gateway.demo_books import Line
 from gateway.errors import JournalError, Unavailable
 from gateway.event import STREAMS, Stream
 from gateway.journal.reader import UPLINK, JournalReader, StreamState
+from gateway.redaction import is_redacted
 
 if TYPE_CHECKING:
     import uvicorn
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from sync.platform.profiles import Profiles
+
 _STOP_S: Final = 5.0
 _PAGE: Final = 500
 _UNTOLD: Final = 3 * 500  # events of an earlier run that the platform may hold unknown to the journal: a batch a stream
+_URL_SAFE: Final = str.maketrans("+/", "-_")
 _ANSWERS_LOST: Final = 0.3  # of the requests on a cut line this share arrives, and only the answer is lost
 
 
@@ -70,14 +74,21 @@ class DemoPlatform:
         self._line: CutLine | None = None
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
+        self._profiles: Profiles | None = None
         self._cut = self._closing = False
+        self.seal_key = self.issuer_key = ("", "")  # id and public key, once open; for the gateway's configuration
 
     def open(self) -> None:
-        """Listen on a free port and begin to load; answers follow in a second or so.
+        """Make its keys, listen on a free port and begin to load; answers follow in a second or so.
 
         Raises:
-            Unavailable: there is no loopback.
+            Unavailable: there is no loopback, or the keys can be neither read nor made.
         """
+        from sync.platform.platform_keys import keys_beside
+
+        keys = keys_beside(self.database)
+        self.seal_key = keys.seal_id, keys.seal_public
+        self.issuer_key = keys.issuer.id, keys.issuer_public.translate(_URL_SAFE)
         try:
             self._socket = socket.create_server(("127.0.0.1", 0), backlog=64)
         except OSError as error:
@@ -85,6 +96,11 @@ class DemoPlatform:
         self.port = self._socket.getsockname()[1]
         self._thread = threading.Thread(target=self._serve, name="demo-platform", daemon=True)
         self._thread.start()
+
+    @property
+    def profiles(self) -> Profiles | None:
+        """Its persons, once it serves."""
+        return self._profiles if self._server is not None and self._server.started else None
 
     @property
     def broken(self) -> bool:
@@ -118,7 +134,9 @@ class DemoPlatform:
 
         from sync.platform.app import platform_app
 
-        self._line = CutLine(platform_app(self.database))
+        app = platform_app(self.database, profiles=True)
+        self._profiles = app.state.profiles
+        self._line = CutLine(app)
         self._line.cut = self._cut
         self._server = uvicorn.Server(
             uvicorn.Config(
@@ -235,4 +253,11 @@ def _bodies(database: Path, stream: Stream, held: int) -> tuple[Counter[bytes], 
 
 
 def _digest(body: bytes) -> bytes:
+    """Names an event by its bytes; one that was redacted by its id, for each side redacts for itself."""
+    if is_redacted(body):
+        body = b"redacted " + msgspec.json.decode(body, type=_Named).id.encode()
     return hashlib.sha256(body).digest()[:16]
+
+
+class _Named(msgspec.Struct):
+    id: str

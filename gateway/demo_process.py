@@ -24,6 +24,10 @@ log = logging.getLogger(__name__)
 
 _STOP_S: Final = 10.0
 _SERIAL_ONLY: Final = "# ---- on the broker"
+_PAGE: Final = "enabled = true                    # *\nport"
+_COUPONS: Final = "enabled = true                    # *\nhttp"
+_NO_KEY: Final = "p-00000000"
+_NO_PUBLIC: Final = "A" * 43
 _STAND_IN: Final = "/var/lib/storefront"  # where config/demo.toml says that the data is
 
 
@@ -34,6 +38,8 @@ class GatewayPlan(msgspec.Struct, frozen=True, kw_only=True):
     page_port: int
     broker_port: int
     platform_port: int = 0
+    seal_key: tuple[str, str] = ("", "")  # of the platform: id and public key; "": it has none, or there is none
+    issuer_key: tuple[str, str] = ("", "")  # who signs coupons, likewise
     camera: str = "synthetic:top:1:36"
     quota_mib: int = 256
 
@@ -45,13 +51,18 @@ class GatewayPlan(msgspec.Struct, frozen=True, kw_only=True):
         directory = json.dumps(str(self.data), ensure_ascii=False)[1:-1]  # TOML's basic strings are escaped alike
         url = f"mqtt://127.0.0.1:{self.broker_port}" if self.broker_port else ""
         platform = f"http://127.0.0.1:{self.platform_port}" if self.platform_port else ""
+        seal = f'"{self.seal_key[0]}" = "{self.seal_key[1]}"' if self.seal_key[0] else ""
         for old, new in (
+            (f'seal_keys = {{ "{_NO_KEY}" = "{_NO_PUBLIC}=" }}', f"seal_keys = {{ {seal} }}"),
+            (_NO_KEY, self.issuer_key[0] or _NO_KEY),
+            (f'"{_NO_PUBLIC}"', f'"{self.issuer_key[1].rstrip("=") or _NO_PUBLIC}"'),
             ('source = "synthetic:top:1:36" ', f'source = "{self.camera}" '),
             (f'"{_STAND_IN}', f'"{directory}'),
             ("max_mib = 256 ", f"max_mib = {self.quota_mib} "),
             ('url = "mqtt://127.0.0.1:1883"', f'url = "{url}"'),
             ('url = "http://127.0.0.1:8090"', f'url = "{platform}"'),
-            ("enabled = true ", f"enabled = {'true' if self.page_port else 'false'} "),
+            (_COUPONS, _COUPONS.replace("true", "true" if self.broker_port and self.issuer_key[0] else "false")),
+            (_PAGE, _PAGE.replace("true", "true" if self.page_port else "false")),
             ("port = 8080 ", f"port = {self.page_port} "),
         ):
             text = text.replace(old, new)

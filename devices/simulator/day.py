@@ -30,7 +30,9 @@ ASSUMED_VISITORS: Final = 1200  # a day: a mid-sized shop
 ASSUMED_CONVERSION: Final = 0.35  # visitors who buy, over the whole day
 ASSUMED_TRIES_ON: Final = 0.6  # of those who take a garment
 ASSUMED_TROLLEY: Final = 0.25  # visitors who take a trolley
-ASSUMED_MEMBER: Final = 0.3  # buyers who show a member code
+ASSUMED_MEMBER: Final = 0.3  # visitors who are members; who buys shows the card
+ASSUMED_APP: Final = 0.5  # members who show the app at the door
+ASSUMED_POSTER: Final = 0.06  # visitors who scan a poster's code
 ASSUMED_ANSWER: Final = 0.12  # visitors who press a button of the feedback stand
 
 

@@ -47,6 +47,7 @@ class Ledger:
         self.entered = 0
         self.left = 0
         self.ratings = 0
+        self.door_codes = 0
         self.poison = 0  # malformed messages sent on purpose
         self.flood = 0  # readings sent on purpose, to be too many
         self.lost_on_wire: Counter[str] = Counter()  # "scanner: damaged by the cable" → times

@@ -32,6 +32,11 @@ def feedback(name: str, score: int) -> Message:
     return f"zigbee2mqtt/{name}", _payload(action=f"{score}_single", battery=100, linkquality=90)
 
 
+def app_code(name: str, boot: str, seq: int, code: str) -> Message:
+    """A code was held to the reader at the door; it numbers what it reads."""
+    return f"door-qr/{name}", _payload(boot=boot, seq=seq, code=code)
+
+
 def door_count(name: str, boot: str, seq: int, entered: int, left: int, interval_s: float) -> Message:
     """The door counter tells how many crossed since it told last."""
     keys = {"boot": boot, "seq": seq, "in": entered, "out": left, "interval_s": round(interval_s, 3)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Literal
 
@@ -17,12 +17,14 @@ import msgspec
 
 from devices.simulator import day
 from devices.simulator.goods import GARMENTS, GROCERIES, Article, with_check_digit
+from devices.simulator.members import Member
 
 Reader = Literal["gate", "fitting-rooms"]
 _CENT = Decimal("0.01")
 _COUPON = Decimal("10.00")
 _WALK_S = 20.0  # from the till to the door
 _SAMPLE_S = 300.0  # between two measurements of a sensor
+SHELF, CHECKOUT = 3, 4  # antennas of the floor reader beside its two fitting rooms
 
 
 class Act(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +57,12 @@ class Scanned(Act, frozen=True, kw_only=True):
     text: str
 
 
+class AppShown(Act, frozen=True, kw_only=True):
+    """A member held the app's code to the reader at the door."""
+
+    member: Member
+
+
 class Entry(msgspec.Struct, frozen=True):
     """One line of a basket; `off` is the discount on it, positive."""
 
@@ -77,6 +85,7 @@ class Paid(Act, frozen=True, kw_only=True):
     coupon: str | None
     coupon_off: Decimal
     tender: Literal["mobile", "card", "cash"]
+    member: Member | None = None
 
     @property
     def net(self) -> Decimal:
@@ -119,14 +128,19 @@ class Closed(Act, frozen=True, kw_only=True):
 class Shop:
     """One seeded shop. `acts` may be begun once."""
 
-    def __init__(self, seed: int = 1, visitors: float = day.ASSUMED_VISITORS, first_serial: int = 1) -> None:
+    def __init__(
+        self, seed: int = 1, visitors: float = day.ASSUMED_VISITORS, first_serial: int = 1,
+        members: Sequence[Member] = (),
+    ) -> None:  # fmt: skip
         """Store.
 
         Args:
             seed: of everything that chance decides.
             visitors: a day, > 0.
             first_serial: of the tags, so that two runs do not sell the same piece.
+            members: who may be among the visitors; (): nobody is known to the shop.
         """
+        self._members = tuple(members)
         self._random = random.Random(seed)  # noqa: S311 - a shop, not a secret
         self._visitors = visitors
         self._serials = itertools.count(first_serial)
@@ -179,7 +193,10 @@ class Shop:
     def _visit(self, now_s: float) -> None:
         dice = self._random
         buys = dice.random() < day.conversion(now_s % day.DAY_S)
+        member = dice.choice(self._members) if self._members and dice.random() < day.ASSUMED_MEMBER else None
         self._add(Entered(at_s=now_s))
+        if member is not None and dice.random() < day.ASSUMED_APP:
+            self._add(AppShown(at_s=now_s + 3, member=member))
         trolley = dice.randint(1, 24) if dice.random() < day.ASSUMED_TROLLEY else None
         if trolley is not None:
             self._add(Passed(at_s=now_s + 5, minor=trolley, receiver="door"))
@@ -187,6 +204,8 @@ class Shop:
         if trolley is not None:
             self._add(Passed(at_s=now_s, minor=trolley, receiver="aisle"))
         garments = self._garments(buys)
+        for _, epc in garments:
+            self._add(Near(at_s=now_s - 30, reader="fitting-rooms", epc=epc, antenna=SHELF, for_s=40.0))
         if garments and dice.random() < day.ASSUMED_TRIES_ON:
             stays_s = dice.uniform(120, 480)
             for _, epc in garments:
@@ -195,8 +214,12 @@ class Shop:
         if dice.random() < 0.2:
             self._add(self._price_check(now_s))
             now_s += 15
+        if dice.random() < day.ASSUMED_POSTER:
+            poster = f"https://shop.example/q/{dice.choice(('autumn', 'members-day'))}/poster-{dice.randint(1, 4)}"
+            self._add(Scanned(at_s=now_s, aim="]Q1", text=poster))
+            now_s += 10
         if buys:
-            now_s = self._pay(now_s + dice.uniform(30, 300), garments)
+            now_s = self._pay(now_s + dice.uniform(30, 300), garments, member)
         if dice.random() < day.ASSUMED_ANSWER:
             self._add(Rated(at_s=now_s - 5, score=dice.choices((1, 2, 3, 4), (4, 8, 30, 58))[0]))
         self._add(Left(at_s=now_s + 2))
@@ -219,7 +242,7 @@ class Shop:
             at_s=now_s, aim="]Q1", text=f"https://id.shop.example/01/{article.gtin14}/21/{dice.randint(1, 99999)}"
         )
 
-    def _pay(self, now_s: float, garments: list[tuple[Article, str]]) -> float:
+    def _pay(self, now_s: float, garments: list[tuple[Article, str]], member: Member | None) -> float:
         """Basket, codes at the till, payment, and the way out through the gate; when the shopper is at the door."""
         dice = self._random
         lines = dice.choices(range(1, len(day.BASKET_LINES) + 1), day.BASKET_LINES)[0]
@@ -231,12 +254,15 @@ class Shop:
         if dice.random() < day.COUPON_SHARE and total > 3 * _COUPON:
             coupon = with_check_digit(f"9521234{dice.randint(0, 20):05d}") + f"{dice.randint(1, 999999):06d}"
             self._add(Scanned(at_s=now_s, aim="]C1", text="255" + coupon))
-        if dice.random() < day.ASSUMED_MEMBER:
-            self._add(Scanned(at_s=now_s + 3, aim="]C0", text=f"2{dice.randrange(10**12):012d}"))
+        if member is not None:
+            self._add(Scanned(at_s=now_s + 3, aim="]C0", text=member.number))
+        for _, epc in garments:
+            self._add(Near(at_s=now_s, reader="fitting-rooms", epc=epc, antenna=CHECKOUT, for_s=30.0))
         now_s += 20 + 4 * len(entries)
         self._add(
             Paid(
-                at_s=now_s, till=1 if dice.random() < 0.7 else 2, entries=tuple(entries), coupon=coupon,
+                at_s=now_s, till=1 if member is not None or dice.random() < 0.6 else 2, member=member,
+                entries=tuple(entries), coupon=coupon,
                 coupon_off=_COUPON if coupon else Decimal(0),
                 tender=dice.choices(("mobile", "card", "cash"), (82, 8, 10))[0],
             )

@@ -18,11 +18,14 @@ from typing import Final, Protocol
 
 from devices.simulator import sensors, till
 from devices.simulator.beacons import Receiver
+from devices.simulator.checkout import SALES, Checkout
 from devices.simulator.goods import Article
 from devices.simulator.ledger import Ledger
+from devices.simulator.members import Club
 from devices.simulator.scanner import scan_bytes
 from devices.simulator.shop import (
     Act,
+    AppShown,
     Closed,
     DoorMoved,
     Entered,
@@ -41,7 +44,6 @@ from gateway.errors import Unavailable
 
 SERIAL: Final = ("gate", "fitting-rooms", "scanner", "till-2")
 SHOP_TIME: Final = timezone(timedelta(hours=8))  # Asia/Shanghai
-TILL_TOPIC: Final = "store/0001/pos/till/till-1/event"
 _TICK_S: Final = 0.02
 _NEAR_S: Final = 2.5  # nobody carries a tag through a gate faster than this, however fast the day goes
 _COUNT_EVERY_S: Final = 2.0  # real time between two messages of the door counter
@@ -57,6 +59,10 @@ class Outlet(Protocol):
         """Put a message into the outbox; raises Unavailable when that is full."""
         ...
 
+    def heard(self, topic: str) -> bytes | None:
+        """The newest message on a topic that is watched; None before the first."""
+        ...
+
 
 MainDoor = Callable[[float, float], tuple[int, int]]
 """How many came in and went out between two moments of monotonic time."""
@@ -67,7 +73,7 @@ class VirtualStore:
 
     def __init__(
         self, folder: Path, *, seed: int, speed: float, run: datetime, till_outlet: Outlet | None = None,
-        outlet: Outlet | None = None, main_door: MainDoor = lambda from_s, to_s: (0, 0),
+        outlet: Outlet | None = None, main_door: MainDoor = lambda from_s, to_s: (0, 0), club: Club | None = None,
     ) -> None:  # fmt: skip
         """Build; nothing is plugged in yet.
 
@@ -79,6 +85,7 @@ class VirtualStore:
             till_outlet: the till's broker connection; None: no broker, so neither till 1 nor sensors.
             outlet: that of all other MQTT devices.
             main_door: who comes and goes through the door that a camera watches; the rest takes the side door.
+            club: the members; None: nobody is one. They need a till that knows members, which is the one on the broker.
         """
         self.ledger = Ledger()
         self.speed = speed
@@ -90,7 +97,11 @@ class VirtualStore:
         self.day = 1
         first = int(run.astimezone(SHOP_TIME).strftime("%H%M%S")) * 10_000
         self._boot = f"{int(run.timestamp()):x}"
-        self._acts: Iterator[Act] = Shop(seed, first_serial=int(run.timestamp()) % (1 << 20) << 18).acts()
+        self.club = club or Club(seed, run.timestamp(), 0)
+        self._acts: Iterator[Act] = Shop(
+            seed, first_serial=int(run.timestamp()) % (1 << 20) << 18,
+            members=self.club.members if till_outlet is not None else (),
+        ).acts()  # fmt: skip
         self._next: Act = next(self._acts)
         self._fields = {"gate": Field(seed + 1), "fitting-rooms": Field(seed + 2)}
         self._gate = M100Reader(self._fields["gate"])
@@ -99,6 +110,11 @@ class VirtualStore:
         }  # fmt: skip
         self._attended = False
         self._tills = {"till-1": till.Till("till-1", first + 1), "till-2": till.Till("till-2", first + 1)}
+        self._checkout = Checkout(
+            self._tell_till, self._heard_at_till, self.club, self.ledger, self._tills["till-1"].number, self._boot,
+            seed, lambda: datetime.now(SHOP_TIME),
+        )  # fmt: skip
+        self._door_codes = 0
         self._receivers = {name: Receiver(name, seed + 3) for name in ("door", "aisle")}
         self._began_s: float | None = None  # when the day began; None: the doors are not open yet
         self._counted = [0, 0]
@@ -127,6 +143,7 @@ class VirtualStore:
         """The gateway goes or has gone: what the lines carried in the last second and carry now proves nothing."""
         self._attended = False
         self.ledger.unread(SERIAL, time.monotonic() - _UNREAD_S)
+        self.club.away(time.monotonic())
         self._gate.restart()  # so that its polling again shows the new gateway
 
     def step(self, timeout_s: float = _TICK_S) -> None:
@@ -135,6 +152,7 @@ class VirtualStore:
         now_s = time.monotonic()
         if self._began_s is not None:
             self._play(now_s)
+            self._checkout.step(now_s)
             self._count_door(now_s)
         for name, reader in self._readers.items():
             self._send(name, reader.tick(now_s), now_s)
@@ -151,8 +169,9 @@ class VirtualStore:
         self.plugs[name].plug()
 
     def stop(self) -> None:
-        """Close the doors: no act is played any more; the last count is told."""
+        """Close the doors: no act is played any more; who stands at the till is served; the last count is told."""
         if self._began_s is not None:
+            self._checkout.finish(time.monotonic())
             self._tell_side_door(time.monotonic())
         self._began_s = None
 
@@ -181,7 +200,7 @@ class VirtualStore:
             b'{"sequence":19,"type":"gift","totals":{"net":"1.00"}}',
             b"\xff\xfe\x00 receipt",
         ):
-            self.ledger.poison += self._tell_till(payload)
+            self.ledger.poison += self._tell_till(SALES, payload)
 
     # ── inside ──
 
@@ -234,6 +253,10 @@ class VirtualStore:
         elif isinstance(act, Passed):
             for _ in range(3):
                 self._publish(*self._receivers[act.receiver].trolley(act.minor))
+        elif isinstance(act, AppShown):
+            self._door_codes += 1
+            told = self._publish(*sensors.app_code("main", self._boot, self._door_codes, act.member.app))
+            self.ledger.door_codes += told
         elif isinstance(act, Rated):
             self.ledger.ratings += self._publish(*sensors.feedback("feedback-stand", act.score))
         elif isinstance(act, DoorMoved):
@@ -255,16 +278,14 @@ class VirtualStore:
 
     def _sell(self, act: Paid) -> None:
         """Without a broker every sale goes over till 2."""
-        at = datetime.now(SHOP_TIME)
-        name = "till-1" if act.till == 1 and self.till_outlet is not None else "till-2"
-        number = self._tills[name].number()
-        if name == "till-1":
-            if self._tell_till(till.sale_json(act, name, number, at, self._boot)):
-                self.ledger.sold(name, number, act.net)
-        elif self.plugs[name].write(till.receipt_bytes(act, number, at)):
-            self.ledger.sold(name, number, act.net, time.monotonic(), proves=self._attended)
+        if act.till == 1 and self.till_outlet is not None:
+            self._checkout.pay(act)
+            return
+        number = self._tills["till-2"].number()
+        if self.plugs["till-2"].write(till.receipt_bytes(act, number, datetime.now(SHOP_TIME))):
+            self.ledger.sold("till-2", number, act.net, time.monotonic(), proves=self._attended)
         else:  # a passive tap: paper does not wait for a listener
-            self.ledger.lost_on_wire[f"{name}: line full"] += 1
+            self.ledger.lost_on_wire["till-2: line full"] += 1
 
     def _foreign_phone(self) -> None:
         self._publish(*self._receivers["door"].phone())
@@ -288,8 +309,11 @@ class VirtualStore:
             self.ledger.left += left
             self._counted, self._counted_s = [min(0, count) for count in here], now_s
 
-    def _tell_till(self, payload: bytes) -> bool:
-        return self._put(self.till_outlet, "till-1", TILL_TOPIC, payload)
+    def _tell_till(self, topic: str, payload: bytes) -> bool:
+        return self._put(self.till_outlet, "till-1", topic, payload)
+
+    def _heard_at_till(self, topic: str) -> bytes | None:
+        return None if self.till_outlet is None else self.till_outlet.heard(topic)
 
     def _publish(self, topic: str, payload: bytes) -> bool:
         return self._put(self.outlet, "sensors", topic, payload)

@@ -61,6 +61,7 @@ def sale_json(paid: Paid, workstation: str, number: str, at: datetime, boot: str
         "end_time": at.isoformat(timespec="milliseconds"), "currency": "CNY", "lines": lines,
         "tenders": [{"type": paid.tender, "amount": str(paid.net)}],
         "coupons": [paid.coupon] if paid.coupon else [],
+        **({"loyalty": {"id": paid.member.number}} if paid.member is not None else {}),
         "totals": {
             "gross": str(gross), "discount": str(gross - paid.net), "net": str(paid.net), "tendered": str(paid.net),
             "item_count": str(sum(entry.quantity for entry in paid.entries)),

@@ -17,10 +17,11 @@ import pytest
 from config.loader import parse
 from devices.plan import plan
 from devices.simulator.ledger import Ledger
+from devices.simulator.members import Club
 from devices.transports.broker import find_broker
 from gateway.clock import FakeClock
 from gateway.demo import Demo, DemoPlan, Outcome
-from gateway.demo_books import Kept, Line, compared
+from gateway.demo_books import Kept, Line, compared, persons
 from gateway.demo_gateway import News, SteppedClock, obey
 from gateway.demo_platform import Place, delivered
 from gateway.demo_process import GatewayPlan
@@ -81,13 +82,19 @@ def line(outcome: Outcome, what: str) -> tuple[int, int, int, int]:
 @pytest.mark.broker
 @pytest.mark.skipif(not has_broker(), reason="no embedded broker for this platform")
 def test_a_quiet_day_is_kept_whole_and_a_second_run_adds_to_it(tmp_path: Path) -> None:
-    """Without faults every sale, scan, visitor, answer and tag of the shop is in the journal once, run after run."""
-    first, said, types = played(tmp_path, for_s=5.5)
+    """Without faults every sale, scan, visitor, answer and tag of the shop is in the journal once, run after run.
+
+    Members are named where they agreed and nowhere else, at the platform too, and one of them is forgotten to the byte.
+    """
+    first, said, types = played(tmp_path, for_s=6.5)
     assert first.in_order, first.lines
     assert all(line(first, what)[:2] == (line(first, what)[0],) * 2 for what in ("sales", "scans", "side door in"))
     assert line(first, "sales")[0] > 3
     assert line(first, "side door in")[0] > 20
     assert line(first, "tags")[0] > 0
+    for what in ("members", "consents", "points", "door codes", "profiles"):
+        assert line(first, what)[0] > 0, what
+    assert line(first, "forgotten") == (1, 1, 0, 0)
     assert first.restarts == 0
     for kind in ("pos.sale", "barcode.scanned", "rfid.arrived", "beacon.arrived", "footfall.counted", "sensor.read"):
         assert types[f"store.{kind}.v1"] > 0, kind
@@ -227,7 +234,7 @@ def test_an_unknown_fault_is_told_with_those_there_are(tmp_path: Path) -> None:
     assert "unplug" in caught.value.hint
 
 
-@pytest.mark.parametrize(("broker_port", "devices"), [(2883, 8), (0, 4)])
+@pytest.mark.parametrize(("broker_port", "devices"), [(2883, 9), (0, 4)])
 def test_the_written_configuration_is_one_that_run_takes(tmp_path: Path, broker_port: int, devices: int) -> None:
     """Every starred place is filled, also in a folder with a difficult name, and the rest is untouched."""
     data = tmp_path / 'a "shop" \\ ü'
@@ -304,3 +311,37 @@ def test_the_books_find_what_is_missing_what_is_twice_and_what_is_wrong() -> Non
     for bad, what in ((lost, "sales"), (doubled, "sales"), (invented, "sales"), (wrong, "sales"), (unseen, "tags"),
                       (strange, "tags")):  # fmt: skip
         assert [each.what for each in compared(ledger(), bad) if not each.in_order] == [what]
+
+
+def test_the_books_find_a_member_who_is_not_named_one_who_must_not_be_and_a_coupon_taken_twice() -> None:
+    """Each is a line out of order; what a member said while the gateway was away proves nothing."""
+    club = Club(1, 0.0)
+    agrees = next(it for it in club.members if it.habit == "agrees")
+    refuses = next(it for it in club.members if it.habit == "refuses")
+    club.said(agrees, "granted", 100.0)
+    club.sold(("till-1", "1"), agrees)
+    club.sold(("till-1", "2"), refuses)
+    club.redeemed["C1"] = ("till-1", "1")
+    club.points = 2
+
+    def kept(named: dict[str, int], redeemed: dict[str, int]) -> Kept:
+        sales = Counter({("till-1", number): 1 for number in "123"})
+        return Kept(
+            sales=sales, named=Counter({("till-1", number): times for number, times in named.items()}),
+            redeemed=Counter(redeemed), consents=2, points=2,
+        )  # fmt: skip
+
+    def wrong(named: dict[str, int], redeemed: dict[str, int]) -> dict[str, tuple[int, int]]:
+        found = persons(club, kept(named, redeemed))
+        return {each.what: (each.missing, each.extra) for each in found if not each.in_order}
+
+    assert wrong({"1": 1, "2": 0}, {"C1": 1}) == {}
+    assert wrong({"1": 0}, {"C1": 1}) == {"members": (1, 0)}
+    assert wrong({"1": 1, "2": 1}, {"C1": 1}) == {"members": (0, 1)}
+    assert wrong({"1": 1, "3": 1}, {"C1": 1}) == {"members": (0, 1)}
+    assert wrong({"1": 1}, {}) == {"coupons": (1, 0)}
+    assert wrong({"1": 1}, {"C1": 2}) == wrong({"1": 1}, {"C1": 1, "C9": 1}) == {"coupons": (0, 1)}
+    club.away(130.0)
+    assert wrong({"1": 0}, {"C1": 1}) == {"members": (1, 0)}  # long after
+    club.away(101.0)
+    assert wrong({"1": 0}, {"C1": 1}) == {}

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from decimal import Decimal
 
 import pytest
 
 from devices.simulator import day
 from devices.simulator.goods import GARMENTS, GROCERIES, with_check_digit
-from devices.simulator.shop import Act, Closed, Entered, Left, Near, Paid, Scanned, Shop
+from devices.simulator.members import Club
+from devices.simulator.shop import CHECKOUT, SHELF, Act, AppShown, Closed, Entered, Left, Near, Paid, Scanned, Shop
 from gateway.intake.epc import decode
 
 
 def one_day(seed: int) -> list[Act]:
-    return list(itertools.takewhile(lambda act: act.at_s <= day.DAY_S, Shop(seed).acts()))
+    members = Club(seed, 0.0).members
+    return list(itertools.takewhile(lambda act: act.at_s <= day.DAY_S, Shop(seed, members=members).acts()))
 
 
 def test_the_same_seed_gives_the_same_day_and_another_seed_another() -> None:
@@ -62,11 +65,15 @@ def test_a_basket_is_worth_what_its_lines_say() -> None:
             assert act.net == act.net.quantize(Decimal("0.01"))
 
 
-def test_a_tag_comes_to_each_reader_once_and_only_what_was_paid_goes_through_the_gate() -> None:
-    """No piece is sold twice or carried past the till."""
+def test_a_tag_comes_to_each_place_once_and_only_what_was_paid_goes_through_the_gate() -> None:
+    """No piece is sold twice or carried past the till; all come from the shelf, and what is paid lay there."""
     acts = one_day(4)
     near = [(act.reader, act.epc) for act in acts if isinstance(act, Near)]
-    assert len(near) == len(set(near))
+    places = [(act.reader, act.antenna, act.epc) for act in acts if isinstance(act, Near)]
+    assert len(places) == len(set(places))
+    way = {epc: [antenna for _, antenna, it in places if it == epc] for _, _, epc in places}
+    gone = {epc for reader, epc in near if reader == "gate"}
+    assert gone and all(way[epc][0] == SHELF and way[epc][-2:] == [CHECKOUT, 1] for epc in gone)
     paid = {epc for act in acts if isinstance(act, Paid) for entry in act.entries for epc in entry.epcs}
     assert {epc for reader, epc in near if reader == "gate"} <= paid
 
@@ -93,6 +100,18 @@ def test_check_digits_are_those_of_published_examples() -> None:
     """GS1 General Specifications, figure 7.9.1-1: 629104150021 → 3; the GTIN 4006381333931."""
     assert with_check_digit("629104150021") == "6291041500213"
     assert with_check_digit("400638133393") == "4006381333931"
+
+
+def test_members_show_the_card_only_where_members_are_known_and_the_app_at_the_door() -> None:
+    """A sale's member is the one whose card was scanned; without members nobody is one."""
+    acts = one_day(2)
+    sold = [act.member.number for act in acts if isinstance(act, Paid) and act.member is not None]
+    shown = [act.text for act in acts if isinstance(act, Scanned) and act.aim == "]C0"]
+    assert sold and Counter(sold) <= Counter(shown)
+    assert all(act.till == 1 for act in acts if isinstance(act, Paid) and act.member is not None)
+    assert any(isinstance(act, AppShown) for act in acts)
+    alone = list(itertools.takewhile(lambda act: act.at_s <= day.DAY_S, Shop(2).acts()))
+    assert not any(isinstance(act, AppShown) or (isinstance(act, Paid) and act.member) for act in alone)
 
 
 def test_scans_are_of_every_kind() -> None:

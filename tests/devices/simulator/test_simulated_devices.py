@@ -16,12 +16,13 @@ from devices.plan import plan
 from devices.simulator import sensors, till
 from devices.simulator.beacons import TROLLEYS, Receiver
 from devices.simulator.goods import GARMENTS
+from devices.simulator.members import Club
 from devices.simulator.scanner import scan_bytes
 from devices.simulator.shop import Paid, Scanned, Shop
 from devices.simulator.store import SHOP_TIME
 from devices.simulator.uhf_reader import Field, M100Reader, Reader288, Sent
 from gateway.clock import FakeClock
-from gateway.intake.reading import BeaconSighting, Contact, DoorCount, Feedback, Sale, SensorValue, TagRead
+from gateway.intake.reading import BeaconSighting, Contact, DoorCount, Feedback, Sale, Scan, SensorValue, TagRead
 
 NOW = datetime(2026, 11, 22, 14, 5, 6, tzinfo=SHOP_TIME)
 EPC = GARMENTS[2].epc(77)
@@ -40,7 +41,9 @@ def paid_baskets(seed: int, count: int) -> Iterable[Paid]:
 def test_the_demo_configuration_is_in_order_as_it_stands() -> None:
     """config/demo.toml loads, plans, and names every device of the store."""
     names = [each.name for each in plan(load(DEMO), "demo.toml")]
-    assert names == ["gate", "fitting-rooms", "scanner", "till-2", "till-1", "beacons", "door-counter", "sensors"]
+    assert names == [
+        "gate", "fitting-rooms", "scanner", "till-2", "till-1", "beacons", "door-counter", "sensors", "door-qr"
+    ]  # fmt: skip
     assert tomllib.loads(DEMO.read_text("utf-8"))["broker"]["mode"] == "external"
 
 
@@ -148,14 +151,14 @@ def test_every_sale_in_json_is_read_whole() -> None:
 
 def test_every_scan_of_a_day_is_understood() -> None:
     """No code of the shop is opaque or faulty; member codes are known as such."""
-    driver, clock = demo_driver("scanner"), FakeClock()
-    scans = itertools.islice((act for act in Shop(13).acts() if isinstance(act, Scanned)), 300)
+    driver, clock, shop = demo_driver("scanner"), FakeClock(), Shop(13, members=Club(13, 0.0).members)
+    scans = itertools.islice((act for act in shop.acts() if isinstance(act, Scanned)), 300)
     kinds = set()
     for act in scans:
         (scan,) = list(driver.feed(scan_bytes(act.aim, act.text), clock.now()))
         assert scan.error is None  # type: ignore[attr-defined]
         kinds.add(scan.kind)  # type: ignore[attr-defined]
-    assert kinds == {"gtin", "gs1", "digital_link", "coupon", "loyalty"}
+    assert kinds == {"gtin", "gs1", "digital_link", "coupon", "loyalty", "url"}
 
 
 def test_trolleys_are_heard_and_phones_are_dropped() -> None:
@@ -181,7 +184,11 @@ def test_trolleys_are_heard_and_phones_are_dropped() -> None:
                 SensorValue(quantity="humidity", value=61.0, unit="%", sensor="fridge"),
             ],
         ),
-        ("sensors", sensors.feedback("feedback-stand", 4), [Feedback(question="how-was-it", score=4)]),
+        ("sensors", sensors.feedback("feedback-stand", 4), [Feedback(question="how-was-it", score=4, scale="smiley")]),
+        (
+            "door-qr", sensors.app_code("main", "b1", 3, "app-1"),
+            [Scan(text="app-1", kind="loyalty", scheme="app", device_seq="3", device_boot="b1")],
+        ),
         (
             "door-counter", sensors.door_count("main", "b1", 9, 3, 2, 2.0),
             [DoorCount(line="main", entered=3, left=2, interval_s=2.0, device_seq="9", device_boot="b1")],
