@@ -28,6 +28,8 @@ _PATIENCE_S = 20.0  # then the platform is asked for the command again, and othe
 _LOOK_EVERY_S = 0.1
 _ANSWER_S = 30.0
 
+_ASSUMED = "assumed-"  # begins the reference of everybody whose consent is assumed: it names nobody
+
 _Epoch = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
 _Seq = Annotated[int, Meta(ge=1, lt=1 << 53)]
 
@@ -117,7 +119,8 @@ def _read(data: Mapping[str, Any]) -> tuple[list[str], list[Place]]:
     ]
     if any(place.first > place.last for place in places):
         raise Rejected("erase", "command", "a range ends before it begins")
-    keys = [*asked.day_keys, *asked.consentrefs, *asked.sealed]
+    records = [record for record in asked.consentrefs if not record.startswith(_ASSUMED)]
+    keys = [*asked.day_keys, *records, *asked.sealed]
     if not keys and not places:
         raise Rejected("erase", "command", "it names nobody: day_keys, consentrefs, sealed or positions are needed")
     return keys, places

@@ -171,11 +171,9 @@ class Telling:
         with self._book.transaction() as writing:
             mine = self._identifiers(writing, person)
             places = self._places(writing, person)
-            records = [
-                row[0] for row in _each(writing, "SELECT record FROM consent WHERE identifier = ?", mine) if row[0]
-            ]
+            records = self._records(writing, mine)
             day_keys = {row[0] for row in _each(writing, "SELECT key FROM day_key WHERE identifier = ?", mine)}
-        commands = self._tell_erasure(person, places, sorted(set(records)), day_keys)
+        commands = self._tell_erasure(person, places, records, day_keys)
         count = sum(self._store.redact(part) for part in _parts(places))
         with self._book.transaction() as writing:
             told = writing.sql(
@@ -231,6 +229,27 @@ class Telling:
             if keys or records:
                 told.append(self._tell(person, gateway, "subject.erase", {"day_keys": keys, "consentrefs": records}))
         return tuple(told)
+
+    def _records(self, writing: Writing, mine: Sequence[int]) -> list[str]:
+        """Consents that are this person's alone: a shop would erase everybody who has such a record.
+
+        A till that numbers no consents may write the same words for all of them; `assumed-` a gateway writes itself.
+        """
+        named = {
+            str(row[0]) for row in _each(writing, "SELECT record FROM consent WHERE identifier = ?", mine) if row[0]
+        }
+        return [
+            record
+            for record in sorted(named)
+            if not record.startswith("assumed-")
+            and {
+                row[0]
+                for row in writing.sql(
+                    "SELECT identifier FROM consent WHERE record = ? AND identifier IS NOT NULL", (record,)
+                )
+            }
+            <= set(mine)
+        ]
 
     def _places(self, writing: Writing, person: int) -> list[int]:
         """Where the log mentions the person, or a touch or a consent is theirs."""

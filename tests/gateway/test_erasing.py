@@ -313,13 +313,22 @@ def test_consents_and_sealed_identifiers_are_keys_too(house: House) -> None:
     assert house.erase("e1", consentrefs=[consent], sealed=[person(4).sealed])["events"] == 2
 
 
+def test_what_a_shop_assumes_of_everybody_names_nobody(house: House) -> None:
+    """A platform that sends the references of a person's events erases that person, and not all members."""
+    house.add([_draft(PointsEarned(programme="p", points=n, shopper=person(n)), consentref="assumed-member")
+               for n in range(5)])  # type: ignore[arg-type]  # fmt: skip
+    done = house.erase("e1", consentrefs=["assumed-member"], day_keys=[person(3).day_key])
+    assert done["events"] == 1
+
+
 @pytest.mark.parametrize(
     "data",
     [
         {}, {"day_keys": []}, {"day_keys": ["short"]}, {"day_keys": "ab" * 16}, {"member": "123"},
         {"positions": ["no-id"]}, {"positions": [{"stream": "x", "epoch": "f" * 32, "from": 1, "to": 2}]},
         {"positions": [{"stream": "measurements", "epoch": "f" * 32, "from": 3, "to": 2}]},
-        {"consentrefs": [""]}, {"sealed": ["tiny"]}, {"positions": ["gw01.measurements.zz.xx"]},
+        {"consentrefs": [""]}, {"consentrefs": ["assumed-member"]},
+        {"sealed": ["tiny"]}, {"positions": ["gw01.measurements.zz.xx"]},
         {"day_keys": [f"{number:032x}" for number in range(10_001)]},
     ],
 )  # fmt: skip

@@ -137,6 +137,18 @@ def test_the_shops_are_told_by_events_and_keys_in_the_form_that_they_take(town: 
     assert not any("CANARY-B2" in json.dumps(data) for data in told)
 
 
+def test_a_record_that_others_have_too_erases_nobody_else(town: Town) -> None:
+    """A till that writes one word as the record of every consent; what a shop only assumes."""
+    town.agrees(ANN, record="terms-2026")
+    town.agrees(BEN, T0 + 1, record="terms-2026")
+    town.agrees(ANN, T0 + 2, record="assumed-member")
+    town.sells("s1", T0 + 10, who=ANN, record="terms-2026")
+    town.send()
+    town.telling.erase(town.key("CANARY-A1"))
+    told = town.commands("subject.erase")
+    assert told and not any(data.get("consentrefs") for data in told)
+
+
 def test_an_erasure_that_is_done_leaves_no_key_in_the_commands(town: Town) -> None:
     life(town)
     done = town.telling.erase(town.key("CANARY-A1"))
