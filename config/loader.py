@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
-from config.settings import PrivacySettings, Settings
+from config.settings import AlertSettings, PrivacySettings, Settings
 from gateway.errors import ConfigError
 
 T = TypeVar("T")
@@ -205,6 +205,8 @@ def _problems(settings: Settings) -> Iterator[tuple[str, str, str]]:
         **{f"cameras[{index}].password": camera.password for index, camera in enumerate(settings.cameras)},
         **{f"feed.consumers[{index}].token": it.token for index, it in enumerate(settings.feed.consumers)},
         **{f"coupons.tills[{index}].token": it.token for index, it in enumerate(settings.coupons.tills)},
+        **{f"alerts.webhooks[{index}].url": it.url for index, it in enumerate(settings.alerts.webhooks)},
+        **{f"alerts.webhooks[{index}].secret": it.secret for index, it in enumerate(settings.alerts.webhooks)},
     }
     for place, value in secrets.items():
         if value and value.partition(":")[0] not in ("file", "env", "credential"):
@@ -223,6 +225,7 @@ def _problems(settings: Settings) -> Iterator[tuple[str, str, str]]:
         if bool(server.cert_file) != bool(server.key_file):
             yield f"{place}.{'key_file' if server.cert_file else 'cert_file'}", "missing", "give both, or neither"
     yield from _coupon_problems(settings)
+    yield from _alert_problems(settings.alerts)
     for index, prefix in enumerate(settings.interaction.prefixes):
         if not prefix.endswith(("/", ":", "=", "?", "#")) or not prefix.isascii() or not prefix.isprintable():
             yield (
@@ -250,6 +253,21 @@ def _coupon_problems(settings: Settings) -> Iterator[tuple[str, str, str]]:
             yield "coupons.tills", "missing", "on any address but loopback every till needs a token of its own"
     if coupons.mqtt and settings.broker.mode == "none" and not coupons.http:
         yield "coupons.mqtt", "there is no broker", "set broker.mode, or coupons.http"
+
+
+def _alert_problems(alerts: AlertSettings) -> Iterator[tuple[str, str, str]]:
+    causes, hooks = [rule.cause for rule in alerts.rules], [hook.name for hook in alerts.webhooks]
+    for place, names in (("rules", causes), ("webhooks", hooks)):
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                yield f"alerts.{place}[{index}]", f"{name!r} is there already", "one table each"
+    for index, hook in enumerate(alerts.webhooks):
+        if not hook.url:
+            yield (
+                f"alerts.webhooks[{index}].url",
+                "missing",
+                "write a reference: file:/path, env:NAME or credential:NAME",
+            )
 
 
 def _privacy_problems(privacy: PrivacySettings) -> Iterator[tuple[str, str, str]]:

@@ -282,6 +282,48 @@ class VisitSettings(Section, frozen=True, kw_only=True):
     lanes: dict[str, Name] = {}  # zone or device → what its till calls the lane; else the zone, or the device
 
 
+Cause = Literal[
+    "till_dark", "camera_dark", "device_dark", "broker_away", "delivery", "storage", "disk_low", "quarantine", "clock",
+    "queue_long", "coupon_risk", "count_drift", "gateway", "battery_low",
+]  # fmt: skip
+Severity = Literal["critical", "warning", "notice"]
+
+
+class AlertRuleSettings(Section, frozen=True, kw_only=True):
+    """One `[[alerts.rules]]` table: how an alert differs from what docs/alerts.md says of its cause."""
+
+    cause: Cause
+    enabled: bool = True
+    severity: Severity | None = None  # empty: what the trouble has by itself
+    limit: Annotated[float, Meta(ge=0, le=_LONG)] | None = None  # unit by cause, see docs/alerts.md
+    raise_after_s: NotNegative | None = None  # so long must it last before it is an alert
+    clear_after_s: NotNegative | None = None  # and so long be gone before it is over
+    in_quiet_hours: bool | None = None  # told at night, too; critical ones always are, unless this is false
+
+
+class WebhookSettings(Section, frozen=True, kw_only=True):
+    """One `[[alerts.webhooks]]` table: who is told."""
+
+    name: Name
+    shape: Literal["wecom", "dingtalk", "slack", "generic"]
+    url: str  # a reference, for the address is a key itself: file:…, env:… or credential:…
+    secret: str = ""  # a reference. dingtalk: its signing secret; generic: signs the body
+    least: Severity = "warning"  # what is less severe is not told
+    cleared: bool = True  # tell when it is over, too
+    language: Literal["", "zh_CN", "en"] = ""  # empty: gateway.language
+    ca_file: str = ""  # PEM; empty: the public authorities
+
+
+class AlertSettings(Section, frozen=True, kw_only=True):
+    """`[alerts]`: who is told of what needs a hand, and when."""
+
+    enabled: bool = True
+    quiet_hours: Annotated[str, Meta(pattern=r"^(([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d)?$")] = "22:00-08:00"
+    mqtt: bool = True  # retained on store/{store}/alerts, where a broker is in use
+    rules: Annotated[tuple[AlertRuleSettings, ...], Meta(max_length=64)] = ()
+    webhooks: Annotated[tuple[WebhookSettings, ...], Meta(max_length=8)] = ()
+
+
 class LogSettings(Section, frozen=True, kw_only=True):
     """`[log]`."""
 
@@ -303,6 +345,7 @@ class Settings(Section, frozen=True, kw_only=True):
     coupons: CouponSettings = CouponSettings()
     interaction: InteractionSettings = InteractionSettings()
     visits: VisitSettings = VisitSettings()
+    alerts: AlertSettings = AlertSettings()
     log: LogSettings = LogSettings()
     devices: tuple[DeviceSettings, ...] = ()
     cameras: tuple[CameraSettings, ...] = ()

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from random import SystemRandom
 from typing import TYPE_CHECKING
 
 from config.edit import LIVE, restart_needed
@@ -28,6 +29,7 @@ from devices.usb_hints import hint_of
 from gateway.access.accounts import Accounts
 from gateway.access.audit import Audit
 from gateway.access.notes import Notes
+from gateway.alerts.desk import AlertDesk
 from gateway.broker_worker import BrokerWorker
 from gateway.clock import Clock, SystemClock
 from gateway.erasing import Erasing, Forget
@@ -61,6 +63,7 @@ from gateway.shopper.subjects import ShopperSubjects
 from gateway.shopper.visit_book import VisitBook, VisitDesk
 from gateway.shopper.visits import Rules
 from gateway.status.snapshot import PluggedDevice
+from gateway.status.verdict import ALERT_TOPIC
 from gateway.stock_hours import StockHours
 from gateway.subject_data import TABLES
 
@@ -137,6 +140,7 @@ class Gateway:
         self.visits: VisitDesk | None = None
         if settings.visits.enabled:
             self.visits = self.subjects.watch = _visit_desk(settings, self.clock)
+        self.alerts = AlertDesk(self.directory, settings, self.clock)
         self.chores = Chores(self)
         self.forgets: list[Forget] = [self.consents.erased]  # of rooms that hold a person's keys in memory
         if self.visits is not None:
@@ -309,6 +313,8 @@ class Gateway:
             self._add_coupons(self.coupons)
         if self.visits is not None:
             self._add_visits(self.visits)
+        if self.settings.alerts.enabled:
+            self._add_alerts()
         if self.settings.page.enabled:
             add("ports", self._port_watch, patience_s=30.0, stage=SOURCES)
             add("page", self._page, patience_s=30.0, stage=PAGE)
@@ -365,6 +371,26 @@ class Gateway:
                 ),
                 patience_s=30.0, stage=WITNESSES,
             )  # fmt: skip
+
+    def _add_alerts(self) -> None:
+        from gateway.alert_topic import AlertTopic
+        from gateway.alert_watch import AlertWatch
+        from sync.alarms import committing
+
+        settings, desk, clock = self.settings, self.alerts, self.clock
+        watch = partial(AlertWatch, self, desk, committing(self.inlet))
+        self.supervisor.add("alerts", watch, patience_s=60.0, stage=WITNESSES)
+        if settings.alerts.mqtt and (self._broker_added or settings.broker.mode == "external"):
+            self.supervisor.add(
+                ALERT_TOPIC, lambda: AlertTopic(settings, desk, clock, MqttLink(self._session("mqtt-alerts", ()))),
+                patience_s=30.0, stage=DELIVERY,
+            )  # fmt: skip
+        if settings.alerts.webhooks:
+            from gateway.alert_telling import Telling  # HTTP libraries, only where somebody is told
+
+            for hook in settings.alerts.webhooks:
+                telling = partial(Telling, settings, hook, desk, clock, SystemRandom())
+                self.supervisor.add(f"webhook-{hook.name}", telling, patience_s=60.0, stage=DELIVERY)
 
     def _desk(self) -> CameraDesk:
         """What all cameras share; made with the first of them, and so is the watch over accepted lines."""

@@ -58,6 +58,8 @@ app.add_typer(account_app, name="account")
 app.add_typer(audit_app, name="audit")
 tls_app = typer.Typer(no_args_is_help=True, help="The store's own certificate authority, for the page on the network.")
 app.add_typer(tls_app, name="tls")
+alerts_app = typer.Typer(no_args_is_help=True, help="Who is told of what needs a hand.")
+app.add_typer(alerts_app, name="alerts")
 
 Config = Annotated[
     Path | None, typer.Option("--config", "-c", help="Configuration file (TOML). Without: built-in defaults.")
@@ -489,6 +491,16 @@ def bench(context: typer.Context) -> int:
     from gateway.commands import bench as command
 
     return command.bench(context.args)
+
+
+@alerts_app.command("test")
+def alerts_test(
+    name: Annotated[str, typer.Argument(help="This webhook only.")] = "", config: Config = None, json: Json = False
+) -> int:
+    """Send a test message to the webhooks of the configuration, and say what became of it."""
+    from gateway.commands import alerts
+
+    return alerts.test(config, name, as_json=json)
 
 
 @coupon_app.command("keys")

@@ -18,6 +18,7 @@ import psutil
 from config.settings import DeviceSettings, Settings
 from gateway.access.audit import Audit, newest
 from gateway.access.server_tls import LOOPBACK
+from gateway.alerts.desk import AlertDesk
 from gateway.clock import Clock, Instant
 from gateway.errors import JournalError, Rejected
 from gateway.event import STREAMS, Origin, Stream
@@ -160,6 +161,7 @@ class Gateway(Protocol):
     commits: CommitLoop
     audit: Audit
     seal: PayloadSeal
+    alerts: AlertDesk
 
     @property
     def journal_path(self) -> Path:
@@ -225,6 +227,7 @@ class Observer:
         self._spoken: dict[str, deque[tuple[float, int]]] = {}
         self._slow_s: float | None = None
         self._quarantined: int | None = None
+        self._quarantined_hour: int | None = None
         self._refusals: tuple[Refusal, ...] = ()
         self._last_events: dict[str, int] = {}
         self._batteries: dict[str, Battery] = {}
@@ -278,6 +281,10 @@ class Observer:
             events=self._events(states) if states else (),
             guests=tuple(gateway.guests()),
             rss_bytes=self._process.memory_info().rss,
+            quarantined_hour=self._quarantined_hour,
+            limits=gateway.alerts.limits,
+            alarms=gateway.alerts.alarms(),
+            alerts=gateway.alerts.view(),
         )
 
     def newest(self, stream: Stream, limit: int) -> list[StoredEvent]:
@@ -389,6 +396,10 @@ class Observer:
         self._slow_s = now.mono_s
         query = self._reader.query
         self._quarantined = int(query("SELECT count(*) AS held FROM quarantine WHERE state = 'held'")[0]["held"])
+        hour_ms = int((now.wall_s - 3600) * 1000)
+        self._quarantined_hour = int(
+            query("SELECT count(*) AS held FROM quarantine WHERE state = 'held' AND at_ms > ?", (hour_ms,))[0]["held"]
+        )
         self._refusals = tuple(
             Refusal(row["at_ms"], row["topic"], row["reason"])
             for row in query(

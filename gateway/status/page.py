@@ -16,6 +16,7 @@ import msgspec
 from markupsafe import Markup
 
 from gateway.access.accounts import Role, at_least
+from gateway.alerts.desk import SNOOZES_S
 from gateway.status import words
 from gateway.status.chart import BAR_HEIGHT, WALL_WIDTH, WIDTH, chart
 from gateway.status.floor import Floor, floor
@@ -51,6 +52,7 @@ PAGES: dict[str, PagePlan] = {
     ),
     "devices": PagePlan(path="/devices", parts=("verdict", "trouble", "plugged", "device_table")),
     "sync": PagePlan(path="/sync", parts=("verdict", "trouble", "sending", "streams", "coupons", "workers")),
+    "alerts": PagePlan(path="/alerts", parts=("verdict", "alerts_now", "alerts_past")),
     "wall": PagePlan(path="/wall", parts=("wall", "wall_hours"), frame="wall_frame.html"),
     "quarantine": PagePlan(path="/quarantine", role="manager"),
     "accounts": PagePlan(path="/accounts", role="manager"),
@@ -79,7 +81,7 @@ class Page:
         )  # fmt: skip
         self._environment.globals.update(
             words=words, names=NAMES, assets=asset_version(), by_need=by_need, stanza=stanza,
-            chart_size=(WIDTH, WALL_WIDTH, BAR_HEIGHT),
+            chart_size=(WIDTH, WALL_WIDTH, BAR_HEIGHT), snoozes=SNOOZES_S,
         )  # fmt: skip
         self._drawn: tuple[object, Floor | None] = (None, None)
         self._of: Snapshot | None = None  # whose parts these are

@@ -4,7 +4,7 @@
 `/api/status`           the `Snapshot` as JSON                  `/api/status/schema`  its JSON Schema
 `/api/recognition`      members with a hint who are in the shop, for staff
 `/api/events?stream=&limit=`  newest events, for staff          `/healthz`, `/metrics`  for machines
-`/quarantine`           for managers, see `quarantine`
+`/quarantine`           for managers, see `quarantine`   `/alerts`  takes what staff do with one
 `/setup` `/sign-in` `/account` `/accounts` `/audit`  see `sign_in`
 """
 
@@ -24,10 +24,12 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from gateway.access.accounts import Role
+from gateway.alerts.desk import AlertDesk
 from gateway.errors import StorefrontError
 from gateway.event import STREAMS, Stream
 from gateway.event_types import AuditRecorded
 from gateway.journal.quarantine import Quarantined
+from gateway.status.alert_routes import routes as alert_routes
 from gateway.status.camera_routes import CameraDesk, camera_routes
 from gateway.status.language import choose
 from gateway.status.page import HERE, PAGES
@@ -105,9 +107,12 @@ class Desk(Protocol):
 
 
 def application(
-    desk: Desk, default_language: str, cameras: Callable[[], CameraDesk | None] = lambda: None
+    desk: Desk,
+    default_language: str,
+    cameras: Callable[[], CameraDesk | None] = lambda: None,
+    alerts: AlertDesk | None = None,
 ) -> Starlette:
-    """The whole site. `cameras`: who answers for the cameras, where there are any."""
+    """The whole site. `cameras`: who answers for the cameras, where there are any; `alerts`: where they are kept."""
     return Starlette(
         routes=[
             *(Route(plan.path, _page(desk, name, default_language)) for name, plan in PAGES.items() if plan.parts),
@@ -119,6 +124,7 @@ def application(
             Route("/healthz", _healthz(desk)),
             Route("/metrics", _metrics(desk)),
             *camera_routes(cameras),
+            *(alert_routes(alerts) if alerts is not None else ()),
             *access_routes(desk, lambda request: _language(request, default_language)),
             *quarantine_routes(desk, lambda request: _language(request, default_language)),
             Mount("/static", StaticFiles(directory=HERE / "static", follow_symlink=False)),

@@ -88,7 +88,7 @@ class StatusServer:
         context = self._tls.context() if self._tls.needed else None
         self._socket = _listen(host, port)
         gateway = self._gateway
-        site = application(self._desk, gateway.settings.gateway.language, lambda: gateway.camera_desk)
+        site = application(self._desk, gateway.settings.gateway.language, lambda: gateway.camera_desk, gateway.alerts)
         app = Guard(
             Doorway(site, self.door),
             host,

@@ -12,6 +12,8 @@ from typing import Literal
 import msgspec
 
 from config.settings import FloorSettings
+from gateway.alerts.alert import Alarm, AlertsView
+from gateway.alerts.rules import Limits
 from gateway.clock import ClockQuality, Instant
 from gateway.event import Stream
 from gateway.intake.health import DeviceCondition, DeviceReport
@@ -155,6 +157,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     storage: StorageFacts | None = None
     rate: Rate | None = None
     quarantine_held: int | None = None
+    quarantined_hour: int | None = None
     refusals: tuple[Refusal, ...] = ()
     read_models: tuple[ReadModel, ...] | None = None
     day: DayFacts | None = None
@@ -162,6 +165,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     events: tuple[EventLine, ...] = ()
     guests: tuple[Guest, ...] = ()
     rss_bytes: int | None = None
+    limits: Limits = Limits()
+    alarms: tuple[Alarm, ...] = ()
+    alerts: AlertsView = AlertsView()
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
@@ -230,6 +236,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     total: StreamLine | None
     buffer: Buffer
     quarantine_held: int | None  # messages set aside, of any reason
+    quarantined_hour: int | None = None  # those of the last hour
     refusals: tuple[Refusal, ...] = ()  # the platform's last, newest first
     sending: tuple[Sending, ...] = ()
 
@@ -299,6 +306,9 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     read_models: tuple[ReadModel, ...] | None
     events: tuple[EventLine, ...]
     guests: tuple[Guest, ...]  # members with a hint who are in the shop; for staff only
+    limits: Limits = Limits()
+    alarms: tuple[Alarm, ...] = ()
+    alerts: AlertsView = AlertsView()
 
 
 def snapshot(facts: Facts) -> Snapshot:
@@ -339,6 +349,9 @@ def snapshot(facts: Facts) -> Snapshot:
         read_models=facts.read_models,
         events=facts.events,
         guests=facts.guests,
+        limits=facts.limits,
+        alarms=facts.alarms,
+        alerts=facts.alerts,
     )  # fmt: skip
 
 
@@ -421,7 +434,8 @@ def _delivery(facts: Facts) -> Delivery:
         )
     return Delivery(
         platform=facts.identity.platform, streams=lines, total=total, buffer=buffer(facts.storage, facts.rate),
-        quarantine_held=facts.quarantine_held, refusals=facts.refusals, sending=facts.sending,
+        quarantine_held=facts.quarantine_held, quarantined_hour=facts.quarantined_hour, refusals=facts.refusals,
+        sending=facts.sending,
     )  # fmt: skip
 
 

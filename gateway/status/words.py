@@ -70,6 +70,30 @@ TROUBLES: dict[str, Advice] = {
         _("Till %(device)s (%(zone)s) has been silent for %(heard_s)s"),
         _("If there were sales since, check its cable and whether its program runs."),
     ),
+    "camera_faulted": Advice(
+        _("Camera %(device)s does not work: people are not counted there"),
+        _("Check its plug and network cable, then its power. Counting goes on by itself once it is back."),
+    ),
+    "camera_stale": Advice(
+        _("Camera %(device)s has shown nothing for %(heard_s)s: people are not counted there"),
+        _("See whether it has power and its lens is free. Counting goes on by itself once it is back."),
+    ),
+    "disk_low": Advice(
+        _("The disk has only %(free_bytes)s left"),
+        _("Free space on the disk; other programs' files fill it, too."),
+    ),
+    "quarantine_growing": Advice(
+        _("Many messages cannot be understood: %(messages)s in the last hour"),
+        _("Open the page Set aside: a device was changed, or sends what its driver does not know. They are kept."),
+    ),
+    "count_drift": Advice(
+        _("The counter of %(line)s may count wrongly since it was accepted"),
+        _("See whether the camera was moved or covered, then test the line again."),
+    ),
+    "alarm": Advice(
+        _("A part of the gateway raised an alarm: %(what)s"),
+        _("Read the detail and follow it. Nothing tells when this is over: mark it as settled."),
+    ),
     "never_seen": Advice(
         _("%(device)s (%(zone)s) has never been heard"),
         _("Check that it is switched on and connected, and that its address or topic in the configuration is right."),
@@ -140,6 +164,13 @@ TROUBLES: dict[str, Advice] = {
     ),
 }
 
+SEVERITIES: dict[str, str] = {"critical": _("urgent"), "warning": _("needs a hand"), "notice": _("to know")}
+
+OVER = _("over")
+ALERT_HEADING = _("Store %(store)s: %(state)s")
+TEST_ALERT = _("A test of the alerts: this message has arrived")
+TEST_TODO = _("Nothing to do.")
+
 REASONS: dict[str, str] = {
     "not_set_up:people": _("No people counter is set up"),
     "not_set_up:sales": _("No till is set up"),
@@ -161,6 +192,7 @@ PAGES: dict[str, str] = {
     "today": _("Today"),
     "devices": _("Devices"),
     "sync": _("Delivery"),
+    "alerts": _("Alerts"),
     "wall": _("Wall"),
     "quarantine": _("Set aside"),
     "accounts": _("Accounts"),
@@ -384,6 +416,8 @@ ACTS: dict[str, str] = {
     "account.unlock": _("Account unlocked"),
     "account.remove": _("Account removed"),
     "account.revoke": _("Session of an account ended"),
+    "alert.acknowledge": _("Alert taken care of"),
+    "alert.snooze": _("Alert put off"),
     "quarantine.open": _("Quarantined message opened"),
     "quarantine.replay": _("Quarantined message tried again"),
     "account.reset": _("Account reset at the box"),

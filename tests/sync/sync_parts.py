@@ -232,11 +232,12 @@ class RawServer:
                 return
             with line, contextlib.suppress(OSError):
                 line.settimeout(10)
-                self.requests.append(_read_request(line))
+                self.requests.append(read_request(line))
                 self.scripts.pop(0)(line, self.requests[-1])
 
 
-def _read_request(line: socket.socket) -> bytes:
+def read_request(line: socket.socket) -> bytes:
+    """Header and the whole body."""
     data = b""
     while b"\r\n\r\n" not in data:
         data += line.recv(65536) or b"\r\n\r\n"

@@ -23,7 +23,7 @@ from sync.answer import Reply, read_push, read_refusal, retry_after_s
 from sync.http_client import ClientOptions, HttpClient
 from sync.http_uplink import content_digest, encode
 from sync.uplink import Batch, Lane
-from tests.sync.sync_parts import RawServer, http_uplink, says
+from tests.sync.sync_parts import RawServer, http_uplink, read_request, says
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 LANE = Lane("gw01", "observations", "0" * 32)
@@ -267,7 +267,7 @@ class TlsServer:
             with bare, contextlib.suppress(OSError, ssl.SSLError):
                 bare.settimeout(5)
                 with self.context.wrap_socket(bare, server_side=True) as line:
-                    line.recv(65536)
+                    read_request(line)
                     peer = line.getpeercert() or {}
                     self.peers.append(str(peer.get("subject", "")))
                     line.sendall(OK)

@@ -18,6 +18,7 @@
       for (const name of open) document.getElementById(name)?.setAttribute("open", "");
       if (!held) continue;
       const same = held.getAttribute("href") ? `a[href="${CSS.escape(held.getAttribute("href"))}"]`
+        : held.name === "do" ? `button[value="${CSS.escape(held.value)}"]`
         : held.parentElement?.id ? `#${CSS.escape(held.parentElement.id)} > summary` : ".scroll";
       place.querySelector(same)?.focus({ preventScroll: true });
     }

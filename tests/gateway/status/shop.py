@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from config.settings import DeviceSettings, GatewaySettings, PageSettings, Settings, StorageSettings
 from gateway import event_types as types
 from gateway.access.audit import Audit
+from gateway.alerts.desk import AlertDesk
 from gateway.clock import FakeClock, Instant
 from gateway.errors import Unavailable
 from gateway.event import Draft, Origin, draft
@@ -99,6 +100,7 @@ class FakeGateway:
         self.board.register("till1", "pos_json", "front", 300.0)
         self.sockets: list[PluggedDevice] = []
         self.replayed: list[int] = []
+        self.alerts = AlertDesk(directory, self.settings, self.clock)
         self.coupons: Coupons | None = None
         self.present: list[Guest] = []
 

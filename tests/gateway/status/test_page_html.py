@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from gateway import event_types as types
+from gateway.alerts.alert import Alert, AlertsView, HookState
 from gateway.intake.health import DeviceReport
 from gateway.runtime.worker import WorkerState
 from gateway.shopper.hints import Guest
@@ -24,7 +25,7 @@ from tests.gateway.status.shop import IMAGE, SCRIPT, FakeGateway, passed, sale
 
 PAGE = Page("Asia/Shanghai")
 RENDERED = [name for name, plan in PAGES.items() if plan.parts]  # the others are forms with routes of their own
-VOID = {"meta", "link", "rect", "path"}
+VOID = {"meta", "input", "link", "rect", "path"}
 
 
 class Markup(HTMLParser):
@@ -107,7 +108,7 @@ def test_without_a_journal_the_page_shows_dashes_and_no_zero(facts: Facts) -> No
     bare = msgspec.structs.replace(facts, day=None, streams=None, storage=None, events=(), rate=None)
     for name in RENDERED:
         html = PAGE.page(name, snapshot(bare), "en")
-        assert "The numbers come as soon as the journal is open." in html or name == "devices"
+        assert "The numbers come as soon as the journal is open." in html or name in ("devices", "alerts")
 
 
 def test_a_figure_nobody_knows_is_a_dash_with_its_reason(facts: Facts) -> None:
@@ -149,6 +150,20 @@ def hostile(facts: Facts) -> Facts:
         reports=tuple(
             DeviceReport(name=it, condition=condition, reason=SCRIPT, hint=IMAGE, heard_s=9.0, **report)  # type: ignore[arg-type]
             for it, condition in zip(names, conditions, strict=True)
+        ),
+        alerts=AlertsView(
+            now=(
+                Alert(
+                    number=1,
+                    id="device:x",
+                    rule="device_dark",
+                    key="never_seen",
+                    severity="warning",
+                    raised_ms=1,
+                    parameters={"device": SCRIPT, "zone": IMAGE},
+                ),
+            ),
+            hooks=(HookState(name=SCRIPT, waiting=1, problem=IMAGE),),
         ),
         workers=(WorkerState(name=IMAGE, state="failed", stage=0, essential=False, reason=SCRIPT, hint=IMAGE),),
     )
