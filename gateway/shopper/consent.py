@@ -51,6 +51,7 @@ _TABLE = """CREATE TABLE IF NOT EXISTS consent (
     withdrawn_ms INTEGER NOT NULL, record TEXT NOT NULL, notice_version TEXT NOT NULL, notice_digest TEXT NOT NULL,
     language TEXT NOT NULL, method TEXT NOT NULL, touched_ms INTEGER NOT NULL, crc INTEGER NOT NULL,
     PRIMARY KEY (person, purpose)) WITHOUT ROWID"""
+_INDEX = "CREATE INDEX IF NOT EXISTS consent_record ON consent (record)"
 _SELECT = (
     "SELECT purpose, granted_ms, expires_ms, withdrawn_ms, record, notice_version, notice_digest, language, method, "
     "touched_ms, crc FROM consent WHERE person = ?"
@@ -236,6 +237,26 @@ class Consents:
         self.counters.withdrawn += 1
         return max(ended, key=lambda row: row.granted_ms).terms.record if ended else None
 
+    def is_anothers(self, record: str, identifier: Identifier) -> bool:
+        """Whether somebody else's consent has this record already: then it does not name one.
+
+        Raises:
+            Unavailable: the journal does not answer.
+        """
+        person = self.person(identifier)
+        with self._lock:
+            self._of(person)
+            if not self._ready:
+                return False  # nor can anything be granted
+            try:
+                return bool(
+                    self._reader.query(
+                        "SELECT 1 FROM consent WHERE record = ? AND person <> ? LIMIT 1", (record, person)
+                    )
+                )
+            except JournalError as error:
+                raise Unavailable("look up consent", "journal", error.reason, error.hint) from error
+
     def forget(self, identifier: Identifier) -> int:
         """Remove everything recorded of a person (erasure); returns how many rows.
 
@@ -417,6 +438,7 @@ class Consents:
 
         def work(connection: sqlite3.Connection) -> int:
             connection.execute(_TABLE)
+            connection.execute(_INDEX)
             return int(connection.execute("SELECT count(*) FROM consent").fetchone()[0])
 
         self._rows = self._answer(self._writing.submit(work), full=True)

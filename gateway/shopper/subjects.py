@@ -167,9 +167,14 @@ class ShopperSubjects:
                 ended = [purpose for purpose in purposes if purpose not in self._granted(identifier, standing)]
                 day_key = self._day_keys.keyed(identifier.plaintext, at)
                 self.watch.withdrawn(self._consents.person(identifier), day_key, ended)
-            # Nobody is named whose consent is known by its record. Where it was given elsewhere, only the platform can
-            # find it, so it is told who, sealed; the day key, which joins visits, is not.
-            unknown = record is None and act.record_id is None
+            # Nobody is named whose consent is known by its record, and theirs alone. Where it was given elsewhere, or
+            # the till wrote another record or everybody's, the platform could only guess, so it is told who, sealed;
+            # the day key, which joins visits, is not.
+            unknown = (
+                record is None
+                or act.record_id not in (None, record)
+                or (self._consents.is_anothers(record, identifier))
+            )
             return ConsentWithdrawn(
                 record_id=terms.record if act.record_id is not None or record is None else record, purposes=purposes,
                 notice_version=terms.notice_version, notice_digest=terms.notice_digest, language=terms.language,

@@ -130,6 +130,23 @@ def test_a_grant_says_who_and_a_withdrawal_only_which_record(shop: Shop) -> None
     assert shop.opener.open(stranger.shopper.sealed).value == "M-31337"
 
 
+def test_a_withdrawal_whose_record_does_not_tell_whose_says_who(shop: Shop) -> None:
+    """A till that numbers withdrawals apart, or writes one word for all: the platform must end the right consent."""
+    ada, ben = MEMBER, Identity("member", "M-2")
+    act(shop, "granted", ada, "matching", record_id="R-1")
+    ended = act(shop, "withdrawn", ada, record_id="W-9")
+    assert shop.opener.open(ended.shopper.sealed).value == "M-4711" and ended.shopper.day_key is None
+    for one in (ada, ben):
+        shop.clock.advance(1)
+        act(shop, "granted", one, "matching", record_id="terms-2026")
+    shop.clock.advance(1)
+    ended = act(shop, "withdrawn", ben, record_id="terms-2026")
+    assert shop.opener.open(ended.shopper.sealed).value == "M-2"
+    shop.clock.advance(1)
+    act(shop, "granted", ada, "matching", record_id="R-2")
+    assert act(shop, "withdrawn", ada, record_id="R-2").shopper is None
+
+
 @pytest.mark.parametrize(
     ("more", "reason"),
     [
