@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 SECTIONS = {
     "The gateway": ("run", "check-config", "doctor", "demo"),
-    "What it knows": ("events", "report", "journal", "quarantine"),
+    "What it knows": ("events", "report", "alerts", "journal", "quarantine"),
     "Devices and cameras": ("drivers", "replay", "count", "model"),
     "Who may, and persons": ("setup-code", "account", "audit", "tls", "privacy", "coupon"),
     "The platform": ("enrol", "platform", "conformance"),

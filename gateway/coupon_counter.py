@@ -13,7 +13,6 @@ import hashlib
 import hmac
 import logging
 import re
-import socket
 import threading
 import time
 from collections.abc import Sequence
@@ -21,16 +20,16 @@ from concurrent.futures import Future, TimeoutError
 from decimal import Decimal
 from typing import Any, Protocol
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import Route
 
-from config.loader import resolve_secret
+from config.loader import data_directory, resolve_secret
 from config.settings import CouponSettings, Settings
 from devices.transports.mqtt import Delivery
+from gateway.access.server_tls import ServerTls
 from gateway.clock import Clock
 from gateway.errors import Rejected, Unavailable
 from gateway.event import Origin
@@ -38,7 +37,9 @@ from gateway.journal.commit_loop import CommitLoop
 from gateway.shopper.coupon_messages import LANE, LARGEST, Answer, Operation, Request, answer, read_request, to_json
 from gateway.shopper.coupon_rules import Limits
 from gateway.shopper.coupons import CouponDesk
+from gateway.status.connection import Limits as ConnectionLimits
 from gateway.status.guard import hosts_for
+from gateway.status.http_server import HttpServer
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ _DECIDE_S = 5.0  # longest that a till waits; it asks again then
 _RECEIVE_S = 0.5
 _TOGETHER = 64
 _CONNECTIONS = 100
+_IDLE_S = 60  # between two customers a till keeps its connection
 _OPERATIONS: tuple[Operation, ...] = ("check", "reserve", "confirm", "release")
 _STATUS = {"bad_request": 400, "busy": 503, "unavailable": 503}
 _LANE = re.compile(LANE)
@@ -168,14 +170,19 @@ class CouponServer:
         self._desk = desk
         self._tills: dict[str, bytes] = {}
         self._hosts = hosts_for(self._settings.host)
-        self._socket: socket.socket | None = None
-        self._server: uvicorn.Server | None = None
-        self._thread: threading.Thread | None = None
+        tls = ServerTls(
+            "coupons", self._settings.host, (), (self._settings.cert_file, self._settings.key_file),
+            data_directory(gateway.settings), gateway.settings.gateway.store, gateway.clock,
+        )  # fmt: skip
+        self._server = HttpServer(
+            "coupons", self._settings.host, self._settings.port, tls, ConnectionLimits(each=_CONNECTIONS),
+            most=_CONNECTIONS, keep_alive_s=_IDLE_S,
+        )  # fmt: skip
 
     @property
     def port(self) -> int:
         """The port that is listened on; 0 while closed."""
-        return 0 if self._socket is None else int(self._socket.getsockname()[1])
+        return self._server.port
 
     def open(self) -> None:
         """Listen and serve.
@@ -189,21 +196,11 @@ class CouponServer:
             till.name: _digest(resolve_secret(till.token, f"coupons.tills.{till.name}.token"))
             for till in settings.tills
         }
-        self._socket = _listen(settings.host, settings.port)
         routes = [
             Route(f"/v1/coupons/{operation}", self._handler(operation), methods=["POST"]) for operation in _OPERATIONS
         ]
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                Starlette(routes=routes), loop="asyncio", http="h11", ws="none", lifespan="off", log_config=None,
-                access_log=False, server_header=False, proxy_headers=False, limit_concurrency=_CONNECTIONS,
-                timeout_keep_alive=60, timeout_graceful_shutdown=1, ssl_certfile=settings.cert_file or None,
-                ssl_keyfile=settings.key_file or None,
-            )
-        )  # fmt: skip
-        self._thread = threading.Thread(target=self._serve, name="coupons-http", daemon=True)
-        self._thread.start()
-        log.info("coupons=open address=%s:%d", settings.host, self.port)
+        self._server.open(Starlette(routes=routes))
+        log.info("coupons=open address=%s", self._server.url)
 
     def step(self, stop: threading.Event) -> None:
         """Look after the server.
@@ -211,23 +208,12 @@ class CouponServer:
         Raises:
             Unavailable: it has ended.
         """
-        if self._thread is not None and not self._thread.is_alive():
-            raise Unavailable("serve coupons", self._settings.host, "the HTTP server has ended", "see the log")
+        self._server.look_after()
         stop.wait(0.5)
 
     def close(self) -> None:
         """End the server; safe on one that never began."""
-        if self._server is not None:
-            self._server.should_exit = True
-        if self._thread is not None:
-            self._thread.join(3.0)
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-
-    def _serve(self) -> None:
-        assert self._server is not None and self._socket is not None
-        asyncio.run(self._server.serve(sockets=[self._socket]))
+        self._server.close()
 
     def _handler(self, operation: Operation) -> Any:
         async def handle(http: HttpRequest) -> Response:
@@ -286,22 +272,3 @@ def _digest(token: str) -> bytes:
 def _host(http: HttpRequest) -> str:
     name = http.headers.get("host", "").strip().lower()
     return name.partition("]")[0] + "]" if name.startswith("[") else name.partition(":")[0]
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
-        # The protocol by name: asyncio turns Nagle's delay off only where it sees TCP.
-        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    except OSError as error:
-        raise Unavailable("serve coupons", f"{host}:{port}", str(error), "set coupons.host to our address") from error
-    try:
-        listening.bind((host, port))
-        listening.listen(64)
-    except OSError as error:
-        listening.close()
-        raise Unavailable(
-            "serve coupons", f"{host}:{port}", error.strerror or str(error), "is the port taken? set coupons.port"
-        ) from error
-    return listening

@@ -6,14 +6,12 @@ and the clock. Knows no wire.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
-import uvicorn
 from starlette.applications import Starlette
 
 from config.loader import resolve_secret
@@ -37,7 +35,8 @@ from gateway.shopper.key_ring import KeyRing
 from gateway.shopper.platform_consents import ConsentDesk
 from gateway.shopper.subjects import ShopperSubjects
 from gateway.shopper.visit_book import VisitDesk
-from gateway.status.connection import Limits, Loop, protocol
+from gateway.status.connection import Limits
+from gateway.status.http_server import HttpServer
 from sync.alarms import EventAlarms, committing, offering
 from sync.assembly import PATIENCE_S, Link, platform_options
 from sync.enrolment import Identity
@@ -48,6 +47,7 @@ from sync.feed_journal import JournalFeed, JournalOffsets
 from sync.feed_routes import FeedRoutes
 
 _FEED_EACH = 100  # connections of one consumer's address
+_FEED_MOST = 300
 
 __all__ = ["PATIENCE_S", "FeedServer", "Gateway", "link", "workers"]
 
@@ -168,19 +168,19 @@ class FeedServer:
         self._gateway = gateway
         self._settings: FeedSettings = gateway.settings.feed
         self._source = JournalFeed(gateway.journal_path)
-        self._server: uvicorn.Server | None = None
-        self._thread: threading.Thread | None = None
-        self._failed = ""
-        self._tls = ServerTls(
+        tls = ServerTls(
             "feed", self._settings.host, (), (self._settings.cert_file, self._settings.key_file), gateway.directory,
             gateway.settings.gateway.store, gateway.clock,
         )  # fmt: skip
+        self._server = HttpServer(
+            "feed", self._settings.host, self._settings.port, tls, Limits(each=_FEED_EACH), most=_FEED_MOST
+        )
 
     def open(self) -> None:
         """Open the journal and serve.
 
         Raises:
-            Unavailable: the journal is not open yet, or must not be read yet.
+            Unavailable: the journal is not open yet, or must not be read yet; the port is taken.
             ConfigError: a consumer's token cannot be read.
         """
         gateway, settings = self._gateway, self._settings
@@ -200,43 +200,18 @@ class FeedServer:
             len(STREAMS),
         )
         exports = {"epcis": exporter(gateway.settings.gateway.time_zone, gateway.clock)}
-        app = Starlette(routes=FeedRoutes(feed, tokens, exports=exports).routes())
-        context = self._tls.context() if self._tls.needed else None
-        config = uvicorn.Config(
-            app, host=settings.host, port=settings.port, loop="asyncio", http=protocol(Limits(each=_FEED_EACH)),
-            ws="none", lifespan="off", log_config=None, access_log=False, server_header=False, proxy_headers=False,
-            limit_concurrency=300, timeout_graceful_shutdown=1, h11_max_incomplete_event_size=16_384,
-        )  # fmt: skip
-        config.load()
-        config.ssl = context
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._serve, name="feed-http", daemon=True)
-        self._thread.start()
+        self._server.open(Starlette(routes=FeedRoutes(feed, tokens, exports=exports).routes()))
 
     def step(self, stop: threading.Event) -> None:
         """Look after the server.
 
         Raises:
-            Unavailable: it has ended; its port is taken, most likely.
+            Unavailable: it has ended.
         """
-        if self._thread is not None and not self._thread.is_alive():
-            address = f"{self._settings.host}:{self._settings.port}"
-            raise Unavailable("serve feed", address, self._failed or "the server has ended", "is the port taken?")
-        self._tls.renew()
+        self._server.look_after()
         stop.wait(0.5)
 
     def close(self) -> None:
         """End the server, release the journal."""
-        if self._server is not None:
-            self._server.should_exit = True
-        if self._thread is not None:
-            self._thread.join(3.0)
+        self._server.close()
         self._source.close()
-
-    def _serve(self) -> None:
-        assert self._server is not None
-        try:
-            with asyncio.Runner(loop_factory=Loop) as runner:
-                runner.run(self._server.serve())
-        except SystemExit:  # uvicorn's way to say that it cannot listen
-            self._failed = "it cannot listen there"

@@ -10,24 +10,21 @@ import asyncio
 import contextlib
 import logging
 import queue
-import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-import uvicorn
-
 from config.loader import data_directory
 from gateway.access.accounts import Accounts, Role
 from gateway.access.server_tls import LOOPBACK, ServerTls
-from gateway.errors import Unavailable
 from gateway.event import Stream
 from gateway.event_types import AuditRecorded
 from gateway.journal.quarantine import Quarantined
-from gateway.status.connection import Limits, Loop, protocol
+from gateway.status.connection import Limits
 from gateway.status.guard import Guard
+from gateway.status.http_server import HttpServer
 from gateway.status.observer import Gateway, Observer
 from gateway.status.page import Page
 from gateway.status.quarantine import Replayed
@@ -45,7 +42,6 @@ _QUESTIONS = 128
 _CONNECTIONS = 100
 _ANSWER_S = 10.0
 _WAIT_S = 0.25
-_CLOSE_S = 1.0
 _LOOK_S = 0.2
 
 
@@ -65,18 +61,18 @@ class StatusServer:
         self._desk = _Desk(Observer(gateway), Page(gateway.settings.gateway.time_zone))
         accounts = Accounts(data_directory(gateway.settings), gateway.clock)
         self.door = Door(accounts, gateway.audit, gateway.clock, local=self._settings.host in LOOPBACK)
-        self._tls = ServerTls(
+        tls = ServerTls(
             "page", self._settings.host, self._settings.names, (self._settings.cert_file, self._settings.key_file),
             data_directory(gateway.settings), gateway.settings.gateway.store, gateway.clock,
         )  # fmt: skip
-        self._socket: socket.socket | None = None
-        self._server: uvicorn.Server | None = None
-        self._thread: threading.Thread | None = None
+        self._server = HttpServer(
+            "page", self._settings.host, self._settings.port, tls, self._limits, most=_CONNECTIONS
+        )
 
     @property
     def port(self) -> int:
         """The port that is listened on; 0 while closed. Differs from the configured one when that is 0."""
-        return 0 if self._socket is None else int(self._socket.getsockname()[1])
+        return self._server.port
 
     def open(self) -> None:
         """Bind the port and serve.
@@ -84,30 +80,17 @@ class StatusServer:
         Raises:
             Unavailable: the port is taken or the address is not this machine's.
         """
-        host, port = self._settings.host, self._settings.port
-        context = self._tls.context() if self._tls.needed else None
-        self._socket = _listen(host, port)
         gateway = self._gateway
         site = application(self._desk, gateway.settings.gateway.language, lambda: gateway.camera_desk, gateway.alerts)
         app = Guard(
             Doorway(site, self.door),
-            host,
+            self._settings.host,
             names=self._settings.names,
             body_limit=body_limit(site),
             body_s=self._limits.head_s,
         )
-        config = uvicorn.Config(
-            app, loop="asyncio", http=protocol(self._limits), ws="none", lifespan="off", log_config=None,
-            access_log=False, log_level="warning", server_header=False, proxy_headers=False,
-            limit_concurrency=_CONNECTIONS, timeout_keep_alive=5, timeout_graceful_shutdown=1,
-            h11_max_incomplete_event_size=16_384, backlog=64,
-        )  # fmt: skip
-        config.load()
-        config.ssl = context
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._serve, name="page-http", daemon=True)
-        self._thread.start()
-        log.info("page=open address=%s://%s:%d", "https" if context else "http", host, self.port)
+        self._server.open(app, self._desk.begin)
+        log.info("page=open address=%s", self._server.url)
 
     def step(self, stop: threading.Event) -> None:
         """Answer what was asked within a quarter of a second.
@@ -115,32 +98,15 @@ class StatusServer:
         Raises:
             Unavailable: the server has ended.
         """
-        if self._thread is not None and not self._thread.is_alive():
-            raise Unavailable("serve page", self._settings.host, "the HTTP server has ended", "see the log")
+        self._server.look_after()
         self._desk.answer(_WAIT_S)
-        self._tls.renew()
 
     def close(self) -> None:
         """End the server, then release what it looked at."""
-        deadline_s = time.monotonic() + _CLOSE_S
         self._desk.stop()
-        if self._server is not None:
-            self._server.should_exit = True
-        if self._thread is not None:
-            self._thread.join(max(0.0, deadline_s - 0.3 - time.monotonic()))
-            if self._thread.is_alive() and self._server is not None:
-                self._server.force_exit = True
-                self._thread.join(max(0.1, deadline_s - time.monotonic()))
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        self._server.close()
         self.door.close()
         self._desk.close()
-
-    def _serve(self) -> None:
-        assert self._server is not None and self._socket is not None
-        with asyncio.Runner(loop_factory=Loop) as runner:
-            runner.run(self._desk.serve(self._server, self._socket))
 
 
 class _Desk:
@@ -161,12 +127,9 @@ class _Desk:
 
     # -- on the loop's thread
 
-    async def serve(self, server: uvicorn.Server, listening: socket.socket) -> None:
-        """Serve until the server is told to exit."""
+    def begin(self) -> None:
+        """Remember the loop, so that the end can be told to it."""
         self._loop = asyncio.get_running_loop()
-        if self._stopped.is_set():
-            return
-        await server.serve(sockets=[listening])
 
     async def snapshot(self) -> Snapshot:
         """The present state."""
@@ -298,25 +261,3 @@ class _Desk:
 
 def _stopping() -> Busy:
     return Busy("answer", "page", "the gateway is stopping", "it is back in a moment")
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
-        # The protocol by name: asyncio turns Nagle's delay (40 ms an answer) off only where it sees TCP.
-        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    except OSError as error:
-        raise Unavailable(
-            "open page", f"{host}:{port}", str(error), "set page.host to an address of this machine"
-        ) from error
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
-        listening.listen(64)
-    except OSError as error:
-        listening.close()
-        raise Unavailable(
-            "open page", f"{host}:{port}", error.strerror or str(error),
-            "another program uses this port: end it, or set page.port to another one",
-        ) from error  # fmt: skip
-    return listening

@@ -154,7 +154,9 @@ def serve(shop: Counter) -> Iterator[Callable[..., int]]:
     servers: list[CouponServer] = []
 
     def start(**settings: Any) -> int:
-        gateway: Any = SimpleNamespace(settings=Settings(coupons=CouponSettings(enabled=True, port=0, **settings)))
+        gateway: Any = SimpleNamespace(
+            clock=shop.clock, settings=Settings(coupons=CouponSettings(enabled=True, port=0, **settings))
+        )
         servers.append(CouponServer(gateway, shop.desk))
         servers[-1].open()
         servers[-1].step(NEVER)
@@ -249,7 +251,7 @@ def test_a_token_that_is_not_there(serve: Callable[..., int], shop: Counter) -> 
 def test_a_port_that_is_taken(serve: Callable[..., int], shop: Counter) -> None:
     """Another program on the port: tried again later, with what to do."""
     port = serve()
-    gateway: Any = SimpleNamespace(settings=Settings(coupons=CouponSettings(enabled=True, port=port)))
+    gateway: Any = SimpleNamespace(clock=shop.clock, settings=Settings(coupons=CouponSettings(enabled=True, port=port)))
     server = CouponServer(gateway, shop.desk)
     with pytest.raises(Unavailable, match="port"):
         server.open()
