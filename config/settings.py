@@ -159,6 +159,8 @@ class PrivacySettings(Section, frozen=True, kw_only=True):
     assumed_purposes: dict[Scheme, tuple[Purpose, ...]] = {}  # agreed to elsewhere, as in the membership's terms
     notice_version: str = ""  # where a consent names no notice: the one that hangs in the shop …
     notice_digest: Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?$")] = ""  # … and its SHA-256
+    controller: str = ""  # who answers for the data, as the notice names them
+    contact: str = ""  # where persons ask: an address, a phone number, a mailbox of the shop
     consent_days: Annotated[float, Meta(gt=0, le=3660)] = 730  # a consent without an end of its own ends after this
     consent_kept_days: Annotated[float, Meta(ge=1, le=3660)] = 365  # ended ones stay so long, against late messages
     consent_rows: Annotated[int, Meta(ge=100, le=5_000_000)] = 200_000  # persons × purposes; the oldest go first

@@ -54,6 +54,7 @@ from gateway.runtime.signals import Signals
 from gateway.runtime.supervisor import Supervisor
 from gateway.runtime.systemd import Notifier, Watchdog, watchdog_s
 from gateway.runtime.worker import Factory, Worker
+from gateway.setup_desk import SetupDesk
 from gateway.shopper.consent import Consents
 from gateway.shopper.day_keys import DayKeys
 from gateway.shopper.hints import Guest, Recognition
@@ -104,6 +105,7 @@ class Gateway:
         self.plans = plan(settings, str(file or "configuration"))
         self.cameras = _camera_plans(settings, file)
         self.camera_desk: CameraDesk | None = None
+        self.setup_desk = SetupDesk(self)
 
         gateway, storage = settings.gateway, settings.storage
         self.origin = Origin(gateway.tenant, gateway.store, gateway.name)

@@ -109,6 +109,20 @@ def enrol(client: HttpClient, identity: Identity, gateway: str, code: str, kind:
     return _ask(client, identity, gateway, key, {"code": code.strip()})
 
 
+def platform_table(url: str, ca: Path | None, identity: Identity, done: Enrolled) -> dict[str, str]:
+    """The `[platform]` table to use from now on.
+
+    An Ed25519 key signs every request, and shows the certificate over TLS too; a P-256 key does the latter only.
+    """
+    table = {"url": url, "auth": "signature" if done.kind == "ed25519" else "mtls"}
+    if done.kind == "ed25519":
+        table["token"] = f"file:{identity.key}"
+    table |= {"cert_file": str(identity.certificate), "key_file": str(identity.key)}
+    if ca is not None:
+        table["ca_file"] = str(ca.absolute())
+    return table
+
+
 def renew(client: HttpClient, identity: Identity, gateway: str) -> Enrolled:
     """Get the next certificate for the same key. Raises as `enrol`."""
     key = _load(identity.key)

@@ -12,7 +12,7 @@ from config.loader import data_directory
 from gateway.access.accounts import Accounts
 from gateway.clock import SystemClock
 from gateway.commands.common import print_json, settings_of
-from sync.enrolment import Enrolled, Identity, KeyKind, enrol
+from sync.enrolment import Identity, KeyKind, enrol, platform_table
 from sync.http_client import ClientOptions, HttpClient
 
 
@@ -46,7 +46,7 @@ def run(config: Path | None, url: str, code: str, ca: Path | None, kind: KeyKind
         done = enrol(client, identity, settings.gateway.name, sys.stdin.readline() if code == "-" else code, kind)
     finally:
         client.close()
-    table = _table(url, ca, identity, done)
+    table = platform_table(url, ca, identity, done)
     if as_json:
         print_json(_Told(done.gateway, done.not_after, table))
         return 0
@@ -55,14 +55,3 @@ def run(config: Path | None, url: str, code: str, ca: Path | None, kind: KeyKind
     for name, value in table.items():
         print(f"{name} = {msgspec.json.encode(value).decode()}")
     return 0
-
-
-def _table(url: str, ca: Path | None, identity: Identity, done: Enrolled) -> dict[str, str]:
-    """An Ed25519 key signs every request, and shows the certificate over TLS too; a P-256 key does the latter only."""
-    table = {"url": url, "auth": "signature" if done.kind == "ed25519" else "mtls"}
-    if done.kind == "ed25519":
-        table["token"] = f"file:{identity.key}"
-    table |= {"cert_file": str(identity.certificate), "key_file": str(identity.key)}
-    if ca is not None:
-        table["ca_file"] = str(ca.absolute())
-    return table

@@ -39,6 +39,7 @@ from gateway.shopper.hints import Guest
 from gateway.status.camera_routes import CameraDesk
 from gateway.status.event_words import line_of
 from gateway.status.quarantine import Replayed
+from gateway.status.setup_values import SetupDesk
 from gateway.status.snapshot import (
     Battery,
     EventLine,
@@ -194,6 +195,11 @@ class Gateway(Protocol):
     @property
     def camera_desk(self) -> CameraDesk | None:
         """Who answers for the cameras; None while there is none."""
+        ...
+
+    @property
+    def setup_desk(self) -> SetupDesk:
+        """Who sets the shop up."""
         ...
 
     def worker_of(self, device: str) -> str:

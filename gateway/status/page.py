@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from markupsafe import Markup
 
 from gateway.access.accounts import Role, at_least
 from gateway.alerts.desk import SNOOZES_S
-from gateway.status import words
+from gateway.status import setup_words, words
 from gateway.status.chart import BAR_HEIGHT, WALL_WIDTH, WIDTH, chart
 from gateway.status.floor import Floor, floor
 from gateway.status.language import LANGUAGES, NAMES, Language
@@ -54,6 +55,8 @@ PAGES: dict[str, PagePlan] = {
     "sync": PagePlan(path="/sync", parts=("verdict", "trouble", "sending", "streams", "coupons", "workers")),
     "alerts": PagePlan(path="/alerts", parts=("verdict", "alerts_now", "alerts_past")),
     "wall": PagePlan(path="/wall", parts=("wall", "wall_hours"), frame="wall_frame.html"),
+    "clicker": PagePlan(path="/clicker", role="staff"),
+    "setup": PagePlan(path="/settings", role="manager"),
     "quarantine": PagePlan(path="/quarantine", role="manager"),
     "accounts": PagePlan(path="/accounts", role="manager"),
     "audit": PagePlan(path="/audit", role="manager"),
@@ -80,7 +83,8 @@ class Page:
             undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         )  # fmt: skip
         self._environment.globals.update(
-            words=words, names=NAMES, assets=asset_version(), by_need=by_need, stanza=stanza,
+            words=words, names=NAMES, assets=asset_version(), by_need=by_need, stanza=stanza, setup=setup_words,
+            when=when,
             chart_size=(WIDTH, WALL_WIDTH, BAR_HEIGHT), snoozes=SNOOZES_S,
         )  # fmt: skip
         self._drawn: tuple[object, Floor | None] = (None, None)
@@ -188,6 +192,11 @@ def stanza(plugged: PluggedDevice) -> str:
     driver = plugged.drivers[0]
     fields = {"name": f"{driver}-1", "driver": driver, "address": plugged.address}
     return "\n".join(["[[devices]]", *(f"{name} = {json.dumps(value)}" for name, value in fields.items())])
+
+
+def when(text: str) -> int:
+    """An RFC 3339 text as milliseconds of the epoch."""
+    return int(datetime.fromisoformat(text).timestamp() * 1000)
 
 
 def asset_version() -> str:

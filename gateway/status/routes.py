@@ -5,6 +5,7 @@
 `/api/recognition`      members with a hint who are in the shop, for staff
 `/api/events?stream=&limit=`  newest events, for staff          `/healthz`, `/metrics`  for machines
 `/quarantine`           for managers, see `quarantine`   `/alerts`  takes what staff do with one
+`/settings/…` `/clicker` see `setup_routes`, `clicker_routes`   `/privacy`  the notice, open
 `/setup` `/sign-in` `/account` `/accounts` `/audit`  see `sign_in`
 """
 
@@ -23,6 +24,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from config.settings import Settings
 from gateway.access.accounts import Role
 from gateway.alerts.desk import AlertDesk
 from gateway.errors import StorefrontError
@@ -31,12 +33,16 @@ from gateway.event_types import AuditRecorded
 from gateway.journal.quarantine import Quarantined
 from gateway.status.alert_routes import routes as alert_routes
 from gateway.status.camera_routes import CameraDesk, camera_routes
+from gateway.status.clicker_routes import clicker_routes
 from gateway.status.language import choose
+from gateway.status.notice import notice_of
 from gateway.status.page import HERE, PAGES
 from gateway.status.quarantine import Replayed
 from gateway.status.quarantine import routes as quarantine_routes
 from gateway.status.session import LANGUAGE_COOKIE, Visitor, WriteRoute, door_of, require, switched_language, visitor_of
 from gateway.status.session import Busy as Busy
+from gateway.status.setup_routes import setup_routes
+from gateway.status.setup_values import SetupDesk
 from gateway.status.sign_in import routes as access_routes
 from gateway.status.snapshot import Snapshot, not_healthy
 from gateway.status.verdict import Trouble, troubles
@@ -107,12 +113,27 @@ class Desk(Protocol):
 
 
 def application(
-    desk: Desk,
-    default_language: str,
-    cameras: Callable[[], CameraDesk | None] = lambda: None,
-    alerts: AlertDesk | None = None,
-) -> Starlette:
-    """The whole site. `cameras`: who answers for the cameras, where there are any; `alerts`: where they are kept."""
+    desk: Desk, default_language: str, cameras: Callable[[], CameraDesk | None] = lambda: None,
+    alerts: AlertDesk | None = None, setup: Callable[[], SetupDesk] | None = None,
+    settings: Callable[[], Settings] = Settings,
+) -> Starlette:  # fmt: skip
+    """The whole site.
+
+    Args:
+        desk: answers for the gateway.
+        default_language: of who has no wish.
+        cameras: who answers for the cameras, where there are any.
+        alerts: where they are kept, where there is any.
+        setup: who sets the shop up; None: nobody does, and there are no such pages.
+        settings: those that run.
+    """
+
+    def language(request: Request) -> str:
+        return _language(request, default_language)
+
+    def tests() -> Sequence[object]:
+        return [] if (found := cameras()) is None else found.test_views()
+
     return Starlette(
         routes=[
             *(Route(plan.path, _page(desk, name, default_language)) for name, plan in PAGES.items() if plan.parts),
@@ -125,8 +146,11 @@ def application(
             Route("/metrics", _metrics(desk)),
             *camera_routes(cameras),
             *(alert_routes(alerts) if alerts is not None else ()),
-            *access_routes(desk, lambda request: _language(request, default_language)),
-            *quarantine_routes(desk, lambda request: _language(request, default_language)),
+            *access_routes(desk, language),
+            *quarantine_routes(desk, language),
+            *([] if setup is None else setup_routes(desk, setup, language, tests)),
+            *clicker_routes(desk, cameras, language),
+            Route("/privacy", _privacy(desk, settings, language)),
             Mount("/static", StaticFiles(directory=HERE / "static", follow_symlink=False)),
         ],
         exception_handlers={StorefrontError: _sorry},
@@ -253,6 +277,20 @@ def _healthz(desk: Desk) -> Endpoint:
         return Response(body, 503 if reasons else 200, media_type="application/json")
 
     return healthz
+
+
+def _privacy(desk: Desk, settings: Callable[[], Settings], language: Callable[[Request], str]) -> Endpoint:
+    async def privacy(request: Request) -> Response:
+        if (switched := switched_language(request)) is not None:
+            return switched
+        values = {
+            "problem": "", "wait_s": 0.0, "here": "/privacy", "n": notice_of(settings()),
+            "at_ms": (await desk.snapshot()).at_ms,
+        }  # fmt: skip
+        html = await desk.form("privacy", language(request), visitor_of(request), values)
+        return Response(html, media_type="text/html", headers={"vary": "Accept-Language, Cookie"})
+
+    return privacy
 
 
 def _metrics(desk: Desk) -> Endpoint:

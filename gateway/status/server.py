@@ -81,7 +81,11 @@ class StatusServer:
             Unavailable: the port is taken or the address is not this machine's.
         """
         gateway = self._gateway
-        site = application(self._desk, gateway.settings.gateway.language, lambda: gateway.camera_desk, gateway.alerts)
+        site = application(
+            self._desk, gateway.settings.gateway.language, lambda: gateway.camera_desk, gateway.alerts,
+            lambda: gateway.setup_desk,
+            lambda: gateway.settings,
+        )  # fmt: skip
         app = Guard(
             Doorway(site, self.door),
             self._settings.host,

@@ -269,11 +269,11 @@ async def _token(request: Request) -> bytes:
 
 
 async def fields(request: Request) -> dict[str, str]:
-    """A form's text fields, the last of each name; {} for what is no form. At most 100 fields, no files."""
+    """A form's text fields, the last of each name; {} for what is no form. At most 400 fields, no files."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/x-www-form-urlencoded":
         return {}
-    form: Any = await request.form(max_files=0, max_fields=100)
+    form: Any = await request.form(max_files=0, max_fields=400)
     return {name: value for name, value in form.multi_items() if isinstance(value, str)}
 
 

@@ -1,0 +1,78 @@
+"""A real gateway with a page, a camera that draws people, and a file that may be edited: what setting up needs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from config.loader import load
+from gateway.app import Gateway
+from gateway.status.server import StatusServer
+
+TEXT = """# written by hand
+[gateway]
+store = "0042"
+[storage]
+directory = "{folder}/data"
+[page]
+port = 0
+[broker]
+mode = "none"
+
+[[devices]]
+name = "cards"
+driver = "rdm6300"  # the old one
+address = "tcp://127.0.0.1:9"
+"""
+CAMERA = """
+[[cameras]]
+name = "door"
+source = "synthetic:top:3:30"
+options = { warm_up_s = 2, lines = [{ name = "main", start = [0.5, 0.05], end = [0.5, 0.95] }] }
+"""
+
+
+class RealShop:
+    """A context manager; the page answers when it is entered."""
+
+    def __init__(self, folder: Path, *, camera: bool = False) -> None:
+        self.file = folder / "gateway.toml"
+        self.file.write_text(TEXT.format(folder=folder) + (CAMERA if camera else ""), "utf-8")
+        self.gateway = Gateway(load(self.file), self.file)
+        self._pages: list[StatusServer] = []
+        made = self.gateway._page
+        self.gateway._page = lambda: self._pages.append(made()) or self._pages[-1]  # type: ignore[method-assign,func-returns-value,return-value]
+        self._stop = threading.Event()
+        self._running = threading.Thread(target=self.gateway.run, args=(self._stop,))
+
+    def __enter__(self) -> RealShop:
+        self._running.start()
+        self.until(lambda: self._pages and self._pages[-1].port and self.gateway.supervisor.ready())
+        self.base = f"http://127.0.0.1:{self._pages[-1].port}"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._running.join(15.0)
+        assert not self._running.is_alive()
+
+    def until(self, holds: Callable[[], Any], timeout_s: float = 40.0) -> Any:
+        """Wait until it holds."""
+        deadline_s = time.monotonic() + timeout_s
+        while not (found := holds()):
+            assert time.monotonic() < deadline_s
+            time.sleep(0.05)
+        return found
+
+    def cookie(self, role: Any = "manager", name: str = "Ann") -> dict[str, Any]:
+        """A session of somebody, for a browser."""
+        door = self._pages[-1].door
+        account = door.accounts.book().account(name) or door.accounts.add(name, role, "482915")
+        return {"name": "storefront_session", "value": door.sessions.begin(account), "url": self.base}
+
+    def text(self) -> str:
+        """The file."""
+        return self.file.read_text("utf-8")
