@@ -23,7 +23,6 @@ from vision.truth import TrueCrossing
 View = Literal["top", "oblique"]
 Colour = tuple[int, int, int]
 
-STEP_LENGTH_SIZES = 0.45
 CLEAR_SIZES = 0.30
 """A walker has crossed when the body's middle has been this far (in shoulder widths) on both sides of the line."""
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from gateway.event import Stream
-from gateway.projections.projection import Change, Fact, Query, Table, have_table, label
+from gateway.projections.projection import Change, Fact, Query, Table, have_table, label, told_by
 from gateway.projections.store_time import StoreTime
 
 _TYPE = "store.feedback.given.v1"
@@ -65,13 +65,7 @@ class Feedback:
     def fold(self, facts: Sequence[Fact]) -> Iterable[Change]:
         """Count the run by hour, question, score and scale; a score that its scale does not have is none."""
         counts: dict[tuple[str, int, str, int, str], int] = {}
-        for fact in facts:
-            if fact.type != _TYPE:
-                continue
-            try:
-                given = self._decode(fact.data)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                continue
+        for fact, given in told_by(facts, _TYPE, self._decode):
             scale = given.scale if given.scale in _SCORES and given.scale else ""
             if given.score not in _SCORES[scale]:
                 continue

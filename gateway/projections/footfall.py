@@ -13,7 +13,7 @@ import msgspec
 
 from gateway.event import Stream
 from gateway.projections.interval import begin_ms, span
-from gateway.projections.projection import COUNT_LIMIT, Change, Fact, Query, Table, have_table, label
+from gateway.projections.projection import COUNT_LIMIT, Change, Fact, Query, Table, have_table, label, told_by
 from gateway.projections.store_time import StoreTime
 
 _TYPE = "store.footfall.counted.v1"
@@ -139,13 +139,7 @@ class Footfall:
     def fold(self, facts: Sequence[Fact]) -> Iterable[Change]:
         """What the run says of each interval, once: first into the hours, then into the intervals."""
         told: dict[_Key, _Told] = {}
-        for fact in facts:
-            if fact.type != _TYPE:
-                continue
-            try:
-                counted = self._decode(fact.data)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                continue
+        for fact, counted in told_by(facts, _TYPE, self._decode):
             if not (0 <= counted.in_ <= COUNT_LIMIT and 0 <= counted.out <= COUNT_LIMIT):
                 continue
             interval_ms, covered_ms = span(counted.interval_s, counted.quality.coverage)

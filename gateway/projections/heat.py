@@ -11,7 +11,7 @@ import msgspec
 
 from gateway.event import Stream
 from gateway.projections.interval import begin_ms, span
-from gateway.projections.projection import Change, Fact, Query, Table, have_table, label
+from gateway.projections.projection import Change, Fact, Query, Table, have_table, label, told_by
 from gateway.projections.store_time import StoreTime
 
 _TYPE = "store.heatmap.sampled.v1"
@@ -73,13 +73,7 @@ class Heat:
         """Sum the run by hour, camera and cell."""
         maps: dict[tuple[str, int, str, int, int], list[int]] = {}
         cells: dict[tuple[str, int, str, int, int, int], int] = {}
-        for fact in facts:
-            if fact.type != _TYPE:
-                continue
-            try:
-                told = self._decode(fact.data)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                continue
+        for fact, told in told_by(facts, _TYPE, self._decode):
             if not 0 < told.rows <= CELLS_MOST or not 0 < told.cols <= CELLS_MOST // told.rows:
                 continue
             if len(told.person_seconds) != told.rows * told.cols:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from gateway.event import Stream
-from gateway.projections.projection import Change, Fact, Query, Table, have_table, label
+from gateway.projections.projection import Change, Fact, Query, Table, have_table, label, told_by
 from gateway.projections.store_time import StoreTime
 
 _TYPE = "store.interaction.scanned.v1"
@@ -55,13 +55,7 @@ class Interactions:
     def fold(self, facts: Sequence[Fact]) -> Iterable[Change]:
         """Count the run by hour and content."""
         counts: dict[tuple[str, int, str, str], int] = {}
-        for fact in facts:
-            if fact.type != _TYPE:
-                continue
-            try:
-                told = self._decode(fact.data)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                continue
+        for fact, told in told_by(facts, _TYPE, self._decode):
             key = (*self._time.bucket(fact.happened_ms), label(told.campaign or ""), label(told.content_id or ""))
             counts[key] = counts.get(key, 0) + 1
         if counts:

@@ -13,7 +13,7 @@ import msgspec
 from gateway.event import Stream
 from gateway.event_types import Covered
 from gateway.projections.interval import begin_ms
-from gateway.projections.projection import Change, Fact, Query, Table, have_table
+from gateway.projections.projection import Change, Fact, Query, Table, have_table, told_by
 from gateway.projections.store_time import StoreTime
 
 _TYPE = "store.kpi.hour.v1"
@@ -58,13 +58,7 @@ class KpiTold:
     def fold(self, facts: Sequence[Fact]) -> Iterable[Change]:
         """The newest report of every hour of the run."""
         told: dict[tuple[str, int], Told] = {}
-        for fact in facts:
-            if fact.type != _TYPE:
-                continue
-            try:
-                hour = self._decode(fact.data)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                continue
+        for fact, hour in told_by(facts, _TYPE, self._decode):
             at_ms = begin_ms(hour.hour, fact.happened_ms)
             key = self._time.day(at_ms), at_ms
             new = Told(min(max(hour.revision, 0), _REVISIONS_MOST), digest_of(hour.figures))

@@ -7,15 +7,16 @@ difference, and a model that is dropped and folded again from the beginning is t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from gateway.event import Stream
 from gateway.journal.reader import StoredEvent
 
+Told = TypeVar("Told")
 Cell = str | int | float | None
 Query = Callable[[str, tuple[object, ...]], Sequence[Any]]
 """How a read model is read: SQL and parameters to rows with named columns (`JournalReader.query`)."""
@@ -99,6 +100,19 @@ def fact_of(event: StoredEvent) -> Fact | None:
         event.stream, event.position, head.type, label(head.source, 200), _ms(head.time), _ms(head.recordedtime),
         label(head.zone), head.data,
     )  # fmt: skip
+
+
+def told_by(
+    facts: Iterable[Fact], event_type: str, decode: Callable[[msgspec.Raw], Told]
+) -> Iterator[tuple[Fact, Told]]:
+    """The facts of one type with their data; data that cannot be read is passed over, as a fold has to be total."""
+    for fact in facts:
+        if fact.type == event_type:
+            try:
+                data = decode(fact.data)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                continue
+            yield fact, data
 
 
 def label(text: str, limit: int = LABEL_LIMIT) -> str:

@@ -13,7 +13,7 @@ import msgspec
 
 from gateway.event import Stream
 from gateway.projections.interval import begin_ms, span
-from gateway.projections.projection import COUNT_LIMIT, Change, Fact, Query, Table, have_table, label
+from gateway.projections.projection import COUNT_LIMIT, Change, Fact, Query, Table, have_table, label, told_by
 from gateway.projections.spread import LONGEST_S, slot
 from gateway.projections.store_time import StoreTime
 
@@ -96,13 +96,7 @@ class Queues:
         sums: dict[tuple[str, int, str], list[int]] = {}
         spread: dict[tuple[str, int, str, int], int] = {}
         newest: dict[str, tuple[str, int, int, int, int | None]] = {}
-        for fact in facts:
-            if fact.type != _TYPE:
-                continue
-            try:
-                told = self._decode(fact.data)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                continue
+        for fact, told in told_by(facts, _TYPE, self._decode):
             if not (0 <= told.length_mean <= _PERSONS_MOST and 0 <= told.length_peak <= COUNT_LIMIT):
                 continue
             wait_s = told.wait_s_p90 if told.wait_s_p90 is not None and 0 <= told.wait_s_p90 <= LONGEST_S else None

@@ -12,7 +12,7 @@ from decimal import Decimal
 import msgspec
 
 from gateway.event import Stream
-from gateway.projections.projection import Change, Fact, Query, Table, have_table, label
+from gateway.projections.projection import Change, Fact, Query, Table, have_table, label, told_by
 from gateway.projections.store_time import StoreTime
 
 _TYPE = "store.pos.sale.v1"
@@ -82,13 +82,7 @@ class Sales:
     def fold(self, facts: Sequence[Fact]) -> Iterable[Change]:
         """Sum the run by hour and currency."""
         sums: dict[tuple[str, int, str], list[int]] = {}
-        for fact in facts:
-            if fact.type != _TYPE:
-                continue
-            try:
-                sale = self._decode(fact.data)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                continue
+        for fact, sale in told_by(facts, _TYPE, self._decode):
             net = _parts(sale.totals.net, _MOST)
             items = _parts(_items(sale), _ITEMS_MOST)
             if net is None or items is None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from gateway.event import Stream
-from gateway.projections.projection import Change, Fact, Query, Table, have_table, label
+from gateway.projections.projection import Change, Fact, Query, Table, have_table, label, told_by
 from gateway.projections.store_time import StoreTime
 
 _TYPE = "store.gateway.heartbeat.v1"
@@ -50,13 +50,7 @@ class Uptime:
     def fold(self, facts: Sequence[Fact]) -> Iterable[Change]:
         """Count the run's beats by hour and device."""
         beats: dict[tuple[str, int, str], int] = {}
-        for fact in facts:
-            if fact.type != _TYPE:
-                continue
-            try:
-                beat = self._decode(fact.data)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                continue
+        for fact, beat in told_by(facts, _TYPE, self._decode):
             at = self._time.bucket(fact.happened_ms)
             heard = [name for name, condition in beat.devices.items() if condition in _LISTENED and name]
             for name in (GATEWAY, *(label(name) for name in heard[:_DEVICES_MOST])):

@@ -13,7 +13,7 @@ import msgspec
 
 from gateway.event import Stream
 from gateway.projections.interval import begin_ms
-from gateway.projections.projection import Change, Fact, Query, Table, have_table, label
+from gateway.projections.projection import Change, Fact, Query, Table, have_table, label, told_by
 from gateway.projections.store_time import StoreTime
 
 _TYPE = "store.visit.closed.v1"
@@ -68,13 +68,7 @@ class Visits:
         """The visits that stand at the end of the run, and those that were taken back."""
         standing: dict[str, tuple[str, int, int, int, int | None]] = {}
         taken_back: set[str] = set()
-        for fact in facts:
-            if fact.type != _TYPE:
-                continue
-            try:
-                told = self._decode(fact.data)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                continue
+        for fact, told in told_by(facts, _TYPE, self._decode):
             left_ms = begin_ms(told.left_at, fact.happened_ms)
             stayed_ms = min(max(0, left_ms - begin_ms(told.entered_at, left_ms)), _LONGEST_MS)
             if told.supersedes:

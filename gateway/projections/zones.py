@@ -12,7 +12,7 @@ import msgspec
 
 from gateway.event import Stream
 from gateway.projections.interval import begin_ms, span
-from gateway.projections.projection import COUNT_LIMIT, Change, Fact, Query, Table, have_table, label
+from gateway.projections.projection import COUNT_LIMIT, Change, Fact, Query, Table, have_table, label, told_by
 from gateway.projections.spread import LONGEST_S, slot, stays
 from gateway.projections.store_time import StoreTime
 
@@ -93,13 +93,7 @@ class Zones:
         """Sum the run by hour and zone."""
         sums: dict[tuple[str, int, str], list[int]] = {}
         spread: dict[tuple[str, int, str, int], int] = {}
-        for fact in facts:
-            if fact.type != _TYPE:
-                continue
-            try:
-                told = self._decode(fact.data)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                continue
+        for fact, told in told_by(facts, _TYPE, self._decode):
             if not (
                 0 <= told.mean <= _PERSONS_MOST and 0 <= told.peak <= COUNT_LIMIT and 0 <= told.visitors <= COUNT_LIMIT
             ):
