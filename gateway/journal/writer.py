@@ -261,11 +261,6 @@ class JournalWriter:
                 self._ballast.fill()
         return self._ballast.filled
 
-    def save_identity(self) -> None:
-        """Bring the copy of the journal's small facts up to date; every hour or so bounds what a salvage must guess."""
-        with self._mapped("write journal's identity"):
-            identity.save(self.path, self._connected())
-
     def checkpoint(self, patience_s: float = 5.0) -> bool:
         """Move the write-ahead log into the database and cut it to nothing; False when a reader is in the way.
 

@@ -512,11 +512,3 @@ class Writing:
             "WHERE s.purpose = ? AND s.withdrawn_ms IS NOT NULL AND (s.since_ms IS NULL OR t.at_ms < s.since_ms))",
             (_MATCHING,),
         ).rowcount
-
-    def persons_of(self, identifiers: Iterable[int]) -> set[int]:
-        """Persons with a claim on any of these."""
-        return {
-            int(row[0])
-            for identifier in identifiers
-            for row in self.sql("SELECT person FROM claim WHERE identifier = ?", (identifier,))
-        }
