@@ -284,6 +284,11 @@ BENCHES = (
         ("--events", "50000"), ("--events", "200000"), ("--events", "1000000"), (30, 90),
     ),
     Bench(
+        "visits", "Visits on a generated day with known truth", "bench.visits",
+        ("--members", "200", "--strangers", "600", "--events", "20000"),
+        ("--members", "400", "--strangers", "1200", "--events", "50000"), (), (40, 90),
+    ),
+    Bench(
         "chain", "Matching on a generated chain with known truth", "bench.chain",
         ("--shoppers", "1500"), ("--shoppers", "4000"), (), (45, 120),
     ),

@@ -7,6 +7,7 @@ visit nor stretches one. Knows no visit and no storage.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -17,6 +18,7 @@ from gateway.event_types import Shopper
 
 _BOOTS = 4
 _APART_MOST_MS = 24 * 3_600_000  # nobody knows how long the box was off, if its clock says more
+_WAIT_WINDOW_MS = 120_000
 _LATE_MOST_MS = 14 * 86_400_000
 _EPCS_MOST = 200
 _GTINS_MOST = 200
@@ -112,6 +114,8 @@ class Timeline:
         """Go on where another has stopped: `offsets` by boot, `last`: timeline and wall time."""
         self.offsets: dict[str, int] = dict(offsets or {})
         self.last: tuple[int, int] | None = last
+        self._waits: deque[tuple[int, int]] = deque()  # mono, recorded − mono: ascending, of the last two minutes
+        self._boot = ""
 
     def at(self, boot: str, mono_us: int, wall_ms: int) -> int:
         """The moment on the timeline of something received at these readings of the clocks."""
@@ -127,6 +131,24 @@ class Timeline:
         if self.last is None or t_ms > self.last[0]:
             self.last = (t_ms, wall_ms)
         return t_ms
+
+    def late(self, boot: str, mono_us: int, recorded_ms: int, happened_ms: int) -> int:
+        """How long it took from a device's own time to our receipt.
+
+        An event bears the wall clock of its writing, which is later where it had to wait for room. The least wait of
+        the last two minutes is taken for none: a clock set back shows at once, one set forward after that time.
+        """
+        mono_ms = mono_us // 1000
+        if boot != self._boot:
+            self._boot = boot
+            self._waits.clear()
+        wait = recorded_ms - mono_ms
+        while self._waits and (self._waits[-1][1] >= wait):
+            self._waits.pop()
+        self._waits.append((mono_ms, wait))
+        while self._waits[0][0] < mono_ms - _WAIT_WINDOW_MS:
+            self._waits.popleft()
+        return min(max(0, mono_ms + self._waits[0][1] - happened_ms), _LATE_MOST_MS)
 
 
 class _Head(msgspec.Struct):
@@ -211,7 +233,7 @@ def fact_of(event: bytes, timeline: Timeline) -> Fact | None:
         recorded_ms = _ms(head.recordedtime)
         wall_ms = _ms(head.time)
         now_ms = timeline.at(head.bootid, head.monous, recorded_ms)
-        late_ms = min(max(0, recorded_ms - wall_ms), _LATE_MOST_MS)
+        late_ms = timeline.late(head.bootid, head.monous, recorded_ms, wall_ms)
         return rule(head, head.data, When(now_ms - late_ms, wall_ms, now_ms))
     except (msgspec.DecodeError, UnicodeDecodeError, ArithmeticError, ValueError):
         return None

@@ -32,7 +32,8 @@ SETTLE_MS = _MINUTE_MS  # after an exit, and after a sale's own time: what belon
 EXIT_AFTER_MS = 2 * _MINUTE_MS  # whoever identifies at the entrance is not leaving through it yet
 LONGEST_MS = 8 * 60 * _MINUTE_MS
 CORRECTED_MS = 6 * 60 * _MINUTE_MS  # after it was told
-SCAN_TO_SALE_MS = 3 * _MINUTE_MS
+SCAN_EARLY_MS = 10_000  # the card comes before the first article
+SALE_TAKES_MS = _MINUTE_MS  # where nobody says when the basket was opened
 BASKET_MS = 20 * _MINUTE_MS
 CASES_MOST = 5_000
 _STAYS, _SALES, _ACTS, _KEYS, _CORRECTIONS = 64, 20, 40, 8, 5
@@ -67,12 +68,12 @@ class Bought(msgspec.Struct):
 
 
 class Done(msgspec.Struct):
-    """An authenticated act. `used`: a sale without a member was joined to it."""
+    """An authenticated act. `sale`: the one that it was for."""
 
     t_ms: int
     how: str
     zone: str
-    used: bool = False
+    sale: str = ""
 
 
 class Case(msgspec.Struct):
@@ -313,7 +314,7 @@ class Visits:
         if case.state == "seen":
             if not pays:
                 return  # what was bought another day comes back; nothing says how long the person was here
-            case.acts.append(Done(fact.when.t_ms, "paid_basket", fact.zone, used=True))
+            case.acts.append(Done(fact.when.t_ms, "paid_basket", fact.zone))
             self._open(case, fact.when)
             case.lane = fact.zone or fact.lane
             self.fresh.append(case)
@@ -321,27 +322,32 @@ class Visits:
         self._touch(case, person, fact.when)
 
     def _sale_after_scan(self, fact: Sold) -> None:
-        """A sale that names nobody goes to whoever was scanned last at this till, once, and soon."""
-        t_ms = fact.when.t_ms
+        """A sale that names nobody goes to whoever was scanned last at this till while its basket was open."""
         found: tuple[int, Case, Done] | None = None
         for case in self._cases.values():
             if case.state == "seen":
                 continue
             for done in case.acts:
-                near = done.zone == fact.zone and t_ms - SCAN_TO_SALE_MS <= done.t_ms <= t_ms
-                if near and done.how in ("loyalty_scan", "app_qr") and (found is None or done.t_ms > found[0]):
+                if (
+                    self._within(done, fact)
+                    and done.how in ("loyalty_scan", "app_qr")
+                    and (found is None or done.t_ms > found[0])
+                ):
                     found = done.t_ms, case, done
-        if found is not None and not found[2].used:
-            found[2].used = True
+        if found is not None and not found[2].sale:
             self._buy(found[1], fact, "sale_after_scan")
 
     def _buy(self, case: Case, fact: Sold, proof: str) -> None:
         if any(it.transaction_id == fact.transaction_id for it in case.bought) or len(case.bought) >= _SALES:
             return
         t_ms = fact.when.t_ms
-        for done in case.acts:  # the scan before it is this sale's
-            if done.zone == fact.zone and t_ms - SCAN_TO_SALE_MS <= done.t_ms <= t_ms:
-                done.used = True
+        for done in case.acts:
+            if self._within(done, fact):
+                if proof != "sale_after_scan":  # the till's word comes before a guess that came before it
+                    case.bought = [
+                        it for it in case.bought if it.transaction_id != done.sale or it.proof != "sale_after_scan"
+                    ]
+                done.sale = fact.transaction_id
         case.bought.append(Bought(fact.transaction_id, t_ms, proof))
         case.lane = fact.zone or fact.lane
         opened_ms = self._baskets.get(fact.lane)
@@ -357,6 +363,18 @@ class Visits:
             # Late facts come together: whatever the sale's own time, they have a moment to do so.
             case.close_ms = max(self._deadline(case), fact.when.now_ms + SETTLE_MS)
         self._mark(case, fact.when)
+
+    def _within(self, done: Done, fact: Sold) -> bool:
+        """Whether somebody identified at this till while the basket of this sale was open."""
+        t_ms = fact.when.t_ms
+        opened_ms = self._baskets.get(fact.lane)
+        if fact.took_ms:
+            from_ms = t_ms - fact.took_ms
+        elif opened_ms is not None and 0 <= t_ms - opened_ms <= BASKET_MS:
+            from_ms = opened_ms
+        else:
+            from_ms = t_ms - SALE_TAKES_MS
+        return bool(fact.zone) and done.zone == fact.zone and from_ms - SCAN_EARLY_MS <= done.t_ms <= t_ms
 
     def _void(self, transaction_id: str) -> None:
         self.tags.take_back(transaction_id)

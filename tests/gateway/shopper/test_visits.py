@@ -72,14 +72,16 @@ def test_two_members_are_two_visits_and_the_next_visit_of_one_is_another() -> No
     assert len({visit.visit_id for visit in told}) == 3
 
 
-def test_a_sale_without_a_member_goes_to_whoever_was_scanned_just_before_at_that_till_once() -> None:
-    told = day(scan(10), sale(11, None, "T1"), sale(12, None, "T2"), sale(11, None, "T3", zone="till-2"))
+def test_a_sale_without_a_member_goes_to_whoever_was_scanned_while_its_basket_was_open_once() -> None:
+    told = day(scan(10), sale(11, None, "T1"), sale(11.1, None, "T2"), sale(11, None, "T3", zone="till-2"))
     assert [visit.transaction_ids for visit in told] == [("T1",)]
     assert told[0].confidence == PROVES["sale_after_scan"]
-    (named,) = day(scan(10), sale(11, "a", "T1"), sale(12, None, "T2"))
+    (named,) = day(scan(10), sale(11, "a", "T1"), sale(11.1, None, "T2"))
     assert named.transaction_ids == ("T1",)
-    (late,) = day(scan(10), sale(14, None, "T1"))
-    assert late.transaction_ids == ()
+    (after,) = day(scan(10), sale(11, None, "T1", took_s=40))
+    assert after.transaction_ids == ()
+    guessed, told_later = day(scan(10), sale(10.5, None, "T1"), sale(10.4, "a", "T2", late=30))
+    assert guessed.transaction_ids == ("T1",) and told_later.transaction_ids == ("T2",)
 
 
 def test_a_sale_that_comes_late_makes_a_corrected_visit_that_supersedes() -> None:

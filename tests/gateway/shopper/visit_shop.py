@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway import event_types as types
-from gateway.clock import FakeClock
+from gateway.clock import FakeClock, rfc3339_s
 from gateway.event import Draft, Origin, draft
 from gateway.intake.inlet import Inlet, Item
 from gateway.journal.commit_loop import CommitLoop
@@ -110,13 +110,15 @@ class VisitShop:
 
     def sale(
         self, name: str, who: str | None = None, *, zone: str = "till-1", gtins: Sequence[str] = (GTIN,),
-        ago_s: float = 0.0, took_s: float = 60.0,
+        ago_s: float = 0.0, took_s: float = 0.0,
     ) -> Draft:  # fmt: skip
-        del took_s
         shopper = None if who is None else types.Shopper(day_key=key(who))
+        closed_s = self.clock.wall_s - ago_s
         lines = tuple(types.Line(seq=n, gtin=gtin, amount=Decimal(5)) for n, gtin in enumerate(gtins, 1))
         data = types.Sale(
             transaction_id=name, kind="sale", workstation_id=zone, business_date="2026-11-22", lines=lines,
+            opened_at=rfc3339_s(closed_s - took_s) if took_s else None,
+            closed_at=rfc3339_s(closed_s) if took_s else None,
             loyalty=shopper, totals=types.Totals(net=Decimal(5)), tap="json", confidence=1.0,
         )  # fmt: skip
         return self.event(data, zone=zone, consent=None if who is None else f"r-{who}", ago_s=ago_s)
