@@ -10,20 +10,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from config.loader import parse
-from config.settings import PresenceSettings
 from devices.driver import Driver, driver
-from devices.plan import DevicePlan, plan
 from devices.source import Intake, MqttSource, SerialSource
 from devices.topic import TopicTable
-from devices.transports.mqtt import Delivery
-from gateway.clock import FakeClock, Instant
-from gateway.event import Origin
-from gateway.intake.health import DeviceBoard
-from gateway.intake.inlet import Inlet, Item
-from gateway.intake.normaliser import Normaliser
+from gateway.clock import Instant
+from gateway.intake.inlet import Item
 from gateway.intake.reading import Button, Reading
-from gateway.intake.sightings import Sightings
+from tests.devices.source_parts import FakeLink, made_intake, plans
 
 STUCK_S = 5.0  # far below the patience after which a worker counts as stuck
 MAPPED = """
@@ -46,41 +39,6 @@ reading = "feedback"
 fields = { score = "v" }
 fixed = { question = "q1" }
 """
-
-
-class Keys:
-    """Pseudonyms that a test can read."""
-
-    def day_key(self, scheme: str, identifier: str, at: Instant) -> str:
-        return "key"
-
-
-class Link:
-    """A broker session that delivers what a test gives it."""
-
-    def __init__(self) -> None:
-        self.arrived: list[Delivery] = []
-        self.acked: list[int] = []
-        self.idle = 0
-
-    def open(self) -> None:
-        pass
-
-    def receive(self, timeout_s: float, limit: int = 512) -> list[Delivery]:
-        if limit == 0:
-            self.idle += 1
-            return []
-        got, self.arrived = self.arrived[:limit], self.arrived[limit:]
-        return got
-
-    def ack(self, deliveries: Sequence[Delivery]) -> None:
-        self.acked += [delivery.mid for delivery in deliveries]
-
-    def close(self) -> None:
-        pass
-
-    def say(self, mid: int, topic: str, payload: Any) -> None:
-        self.arrived.append(Delivery(1, mid, topic, msgspec.json.encode(payload)))
 
 
 class Line:
@@ -106,13 +64,7 @@ class Line:
 
 @pytest.fixture
 def intake() -> Intake:
-    origin = Origin("t1", "0042", "gw01")
-    normaliser = Normaliser(origin, Sightings(origin, PresenceSettings()), Keys())
-    return Intake(normaliser, Inlet(capacity=2), DeviceBoard(), FakeClock())
-
-
-def plans(text: str) -> list[DevicePlan]:
-    return plan(parse(text, "test"), "test")
+    return made_intake(capacity=2)
 
 
 def within(step: Any) -> float:
@@ -135,7 +87,7 @@ def settle(items: Sequence[Item]) -> None:
 
 def test_a_broker_source_comes_back_while_the_journal_takes_nothing_and_loses_nothing_by_it(intake: Intake) -> None:
     """A step that waited for room would be taken for a hang, and the watchdog would end the process."""
-    link = Link()
+    link = FakeLink()
     source = MqttSource("mqtt-devices", plans(MAPPED), link, intake)
     for mid in range(1, 6):
         link.say(mid, "s/1", {"v": 3})
@@ -169,7 +121,7 @@ def test_a_serial_source_that_waits_comes_back_reads_no_more_and_counts_what_it_
 
 def test_a_message_that_no_event_can_hold_is_set_aside_and_the_next_one_is_taken(intake: Intake) -> None:
     """An interval of a million years is poison; unguarded, the broker would bring it again and again for ever."""
-    link = Link()
+    link = FakeLink()
     source = MqttSource("mqtt-devices", plans(MAPPED), link, intake)
     link.say(1, "c/door", {"in": 1, "out": 1, "for": 1e14})
     link.say(2, "c/door", {"in": 1, "out": 1, "for": 60})
@@ -191,7 +143,7 @@ class Broken(Driver):
 def test_a_mistake_in_a_driver_costs_the_message_and_not_the_source(intake: Intake) -> None:
     """What a driver should never raise sets the message aside, and the reason quotes nothing of it."""
     (device,) = plans('[[devices]]\nname = "b"\ndriver = "beacon_gateway"\ntopics = ["x"]')
-    link = Link()
+    link = FakeLink()
     source = MqttSource("mqtt-devices", [msgspec.structs.replace(device, driver=Broken)], link, intake)
     link.say(1, "x", "secret")
     source.step(threading.Event())

@@ -1,4 +1,4 @@
-"""The scanner driver: every vector of the protocol brief, every gap of the GS1 library, and no text that breaks it."""
+"""The scanner driver: every vector of the protocol notes, every gap of the GS1 library, and no text that breaks it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_every_barcode_vector_gives_its_gtin_elements_and_text() -> None:
 
 
 def test_every_8110_vector_gives_its_fields() -> None:
-    """The coupon string of the brief decodes to exactly the stated fields, alone and as a scan."""
+    """The coupon string of the notes decodes to exactly the stated fields, alone and as a scan."""
     for vector in vectors("gs1-8110"):
         assert parse_8110(vector["text"]) == (vector["decoded"], None)
         assert scan("]C18110" + vector["text"]).coupon == vector["decoded"]

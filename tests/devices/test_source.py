@@ -6,14 +6,10 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any
 
-import msgspec
 import pytest
 
-from config.loader import parse
 from config.settings import PresenceSettings
-from devices.plan import DevicePlan, plan
 from devices.source import Intake, MqttSource, SerialSource, delivery_key
 from devices.topic import TopicTable
 from devices.transports.mqtt import Delivery
@@ -28,16 +24,10 @@ from gateway.intake.person import Identity, Subject
 from gateway.intake.place import Place
 from gateway.intake.reading import ConsentAct, Points, Sale
 from gateway.intake.sightings import Sightings
+from tests.devices.source_parts import FakeLink, Keys, made_intake, plans
 
 TAG = bytes.fromhex("BB02220011C9340030751FEB705C5904E3D50D703A76EF7E")
 STOP = threading.Event()
-
-
-class Keys:
-    """Pseudonyms that a test can read."""
-
-    def day_key(self, scheme: str, identifier: str, at: Instant) -> str:
-        return "key"
 
 
 class FakeLine:
@@ -67,44 +57,9 @@ class FakeLine:
         self.closed = True
 
 
-class FakeLink:
-    """A broker session that delivers what a test gives it."""
-
-    def __init__(self) -> None:
-        self.arrived: list[Delivery] = []
-        self.acked: list[int] = []
-        self.idle = 0
-
-    def open(self) -> None:
-        pass
-
-    def receive(self, timeout_s: float, limit: int = 512) -> list[Delivery]:
-        if limit == 0:
-            self.idle += 1
-            return []
-        got, self.arrived = self.arrived[:limit], self.arrived[limit:]
-        return got
-
-    def ack(self, deliveries: Sequence[Delivery]) -> None:
-        self.acked += [delivery.mid for delivery in deliveries]
-
-    def close(self) -> None:
-        pass
-
-    def say(self, mid: int, topic: str, payload: Any, **more: Any) -> None:
-        raw = payload if isinstance(payload, bytes) else msgspec.json.encode(payload)
-        self.arrived.append(Delivery(1, mid, topic, raw, **more))
-
-
 @pytest.fixture
 def intake() -> Intake:
-    origin = Origin("t1", "0042", "gw01")
-    normaliser = Normaliser(origin, Sightings(origin, PresenceSettings()), Keys())
-    return Intake(normaliser, Inlet(capacity=8), DeviceBoard(), FakeClock())
-
-
-def plans(text: str) -> list[DevicePlan]:
-    return plan(parse(text, "test"), "test")
+    return made_intake(capacity=8)
 
 
 def serial(intake: Intake, line: FakeLine) -> SerialSource:

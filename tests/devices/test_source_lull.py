@@ -4,16 +4,8 @@ from __future__ import annotations
 
 import threading
 
-from config.loader import parse
-from config.settings import PresenceSettings
-from devices.plan import plan
-from devices.source import Intake, SerialSource
-from gateway.clock import FakeClock, Instant
-from gateway.event import Origin
-from gateway.intake.health import DeviceBoard
-from gateway.intake.inlet import Inlet
-from gateway.intake.normaliser import Normaliser
-from gateway.intake.sightings import Sightings
+from devices.source import SerialSource
+from tests.devices.source_parts import made_intake, plans
 
 
 class Line:
@@ -38,19 +30,11 @@ class Line:
         pass
 
 
-class Keys:
-    """A pseudonym for everybody."""
-
-    def day_key(self, scheme: str, identifier: str, at: Instant) -> str:
-        return "k"
-
-
 def test_a_silent_line_is_read_seldom_and_a_speaking_one_at_once() -> None:
     """After two seconds of silence the reads wait five times as long; a byte brings the short ones back."""
-    origin, line = Origin("t1", "0042", "gw01"), Line()
-    normaliser = Normaliser(origin, Sightings(origin, PresenceSettings()), Keys())
-    (device,) = plan(parse('[[devices]]\nname = "pad"\ndriver = "rdm6300"\naddress = "/dev/x"', "test"), "test")
-    source = SerialSource(device, line, Intake(normaliser, Inlet(), DeviceBoard(), FakeClock()))
+    line = Line()
+    (device,) = plans('[[devices]]\nname = "pad"\ndriver = "rdm6300"\naddress = "/dev/x"')
+    source = SerialSource(device, line, made_intake())
     source.open()
     stop = threading.Event()
     for _ in range(45):

@@ -1,4 +1,4 @@
-"""Arrive, move, depart: the rules of EVENTS and of the beacon brief, on made-up sightings and on a real tag."""
+"""Arrive, move, depart: the rules for tags and for beacons, on made-up sightings and on a real tag."""
 
 from __future__ import annotations
 
