@@ -46,7 +46,8 @@ log = logging.getLogger(__name__)
 _DECIDE_S = 5.0  # longest that a till waits; it asks again then
 _RECEIVE_S = 0.5
 _TOGETHER = 64
-_CONNECTIONS = 100
+_BODY_S = 5.0  # longest that a question may take to arrive
+_CONNECTIONS = 300  # more than the shares of some addresses: none shuts out the tills of another
 _IDLE_S = 60  # between two customers a till keeps its connection
 _OPERATIONS: tuple[Operation, ...] = ("check", "reserve", "confirm", "release")
 _STATUS = {"bad_request": 400, "busy": 503, "unavailable": 503}
@@ -231,12 +232,15 @@ class CouponServer:
             return Response(status_code=415)  # a browser may not send JSON to another origin unasked
         body = b""
         try:
-            async for part in http.stream():
-                body += part
-                if len(body) > LARGEST:
-                    return _response(answer("bad_request"), 413)
+            async with asyncio.timeout(_BODY_S):
+                async for part in http.stream():
+                    body += part
+                    if len(body) > LARGEST:
+                        return _response(answer("bad_request"), 413)
         except ClientDisconnect:
             return Response(status_code=400)
+        except builtins.TimeoutError:
+            return Response(status_code=408, headers={"connection": "close"})
         request = read_request(body, operation)
         if isinstance(request, Answer):
             return _response(request)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -240,6 +242,35 @@ def test_tills_with_tokens(serve: Callable[..., int], shop: Counter, monkeypatch
     assert as_till("Bearer secret-1", "a")[1]["reason"] == "reserved"
     assert as_till("Bearer secret-2", "a", lane="t1")[1]["reason"] == "used_up"  # not t1's answer
     assert shop.told()[1][1]["lane"] == "t2"
+
+
+def test_connections_that_say_nothing_shut_out_no_till(serve: Callable[..., int], shop: Counter) -> None:
+    """Heads and bodies that never end: the till that is there is answered, new ones are let in again soon."""
+    port = serve()
+    till = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+
+    def asks(number: str) -> int:
+        till.request("POST", "/v1/coupons/reserve", ask(number, coupon(HOME)), JSON)
+        return len(till.getresponse().read())
+
+    assert asks("a")
+    idle = []
+    try:
+        for number in range(350):
+            line = socket.create_connection(("127.0.0.1", port), timeout=5)
+            idle.append(line)
+            with contextlib.suppress(OSError):
+                line.sendall(b"POST /v1/coupons/check HTTP/1.1\r\nhost: 127.0.0.1\r\n")
+                if number % 2:
+                    line.sendall(b"content-type: application/json\r\ncontent-length: 9999\r\n\r\n{")
+        assert asks("b")
+        stopped = idle[1]  # its body never came
+        stopped.settimeout(10)
+        assert stopped.recv(100).startswith(b"HTTP/1.1 408")
+    finally:
+        for line in (till, *idle):
+            line.close()
+    assert post(port, "/v1/coupons/reserve", ask("c", coupon(HOME)))[1]["reason"] == "used_up"
 
 
 def test_a_token_that_is_not_there(serve: Callable[..., int], shop: Counter) -> None:
