@@ -176,7 +176,7 @@ class CouponServer:
             data_directory(gateway.settings), gateway.settings.gateway.store, gateway.clock,
         )  # fmt: skip
         self._server = HttpServer(
-            "coupons", self._settings.host, self._settings.port, tls, ConnectionLimits(each=_CONNECTIONS),
+            "coupons", self._settings.host, self._settings.port, tls, ConnectionLimits(),
             most=_CONNECTIONS, keep_alive_s=_IDLE_S,
         )  # fmt: skip
 
