@@ -1,4 +1,4 @@
-"""Debian's Chromium through Playwright: `chromium` for the run, `visit` for a fresh visitor (cookies of its own)."""
+"""Debian's Chromium through Playwright: `chromium` for a module, `visit` for a fresh visitor (cookies of its own)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _ARGUMENTS = ["--disable-gpu", "--disable-background-networking", "--disable-com
 Visit = Callable[..., Page]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Playwright keeps an event loop on this thread, which no other test could live with
 def chromium() -> Iterator[Browser]:
-    """One browser process for all tests of a worker."""
+    """One browser process for a module's tests."""
     if not CHROMIUM:
         pytest.skip("chromium is not installed (tests/install-tools.sh)")
     with sync_playwright() as playwright:

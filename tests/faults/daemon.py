@@ -16,12 +16,12 @@ import subprocess
 import sys
 import time
 import tty
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from gateway.errors import JournalError
-from gateway.event import STREAMS
+from gateway.event import STREAMS, Stream
 from gateway.journal.reader import JournalReader
 from tests.faults.traffic import connect, packet
 
@@ -112,11 +112,11 @@ class Daemon:
         """Whether the log comes to hold this text."""
         return until(lambda: text in self.log(), timeout_s) is not None
 
-    def events(self) -> list[dict[str, Any]]:
+    def events(self, streams: Sequence[Stream] = STREAMS) -> list[dict[str, Any]]:
         """Every event in the journal, stream by stream; [] before there is a journal."""
         found: list[dict[str, Any]] = []
         with contextlib.suppress(JournalError), JournalReader(self.journal) as reader:
-            for stream in STREAMS:
+            for stream in streams:
                 after = 0
                 while batch := reader.read(stream, after, 1000):
                     found += [{**event.decode(), "stream": stream} for event in batch]

@@ -49,7 +49,7 @@ def test_five_hundred_kills_over_a_lossy_line_lose_and_repeat_nothing() -> None:
 def test_the_checker_catches_every_seeded_fault() -> None:
     """A cursor moved on any 200, events dropped on 4xx, lost verdicts, a kept epoch, early acknowledgements."""
     seeded = {
-        "any-200": ("settled-early", ("--kills", "40", "--portal", "0.06")),
+        "any-200": ("settled-early", ("--kills", "40", "--portal", "0.25")),
         "drop-4xx": ("settled-early", ("--kills", "24")),
         "verdict-lost": ("verdict", ("--kills", "40")),
         "epoch-kept": ("missing", ("--kills", "18", "--restore")),
