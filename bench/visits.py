@@ -25,6 +25,7 @@ import msgspec
 from bench.figures import Figure, print_figures
 from gateway.clock import FakeClock
 from gateway.event import Draft
+from gateway.shopper.visit_evidence import PROVES
 from gateway.shopper.visit_book import VisitBook
 from tests.gateway.shopper.shoppers import RULES
 from tests.gateway.shopper.visit_shop import VisitShop, key
@@ -294,7 +295,7 @@ def figures(result: Result, per_s: float) -> list[Figure]:
             f"{r.precision:.4f} ({r.proved_wrong} of {r.proved} wrong)", r.precision >= JOIN,
         ),
         Figure(
-            "visits: … where a sale only followed a scan", "0.80 is stated", "",
+            "visits: … where a sale only followed a scan", f"{PROVES['sale_after_scan']:.2f} is stated", "",
             f"{1 - r.guessed_wrong / max(1, r.guessed):.2f} ({r.guessed_wrong} of {r.guessed} wrong)", None,
         ),
         Figure("visits: told after a withdrawal", "0", "", str(r.after_withdrawal), r.after_withdrawal == 0),

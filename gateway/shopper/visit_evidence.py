@@ -19,7 +19,7 @@ PROVES: Final[Mapping[str, float]] = {
     "paid_basket": 0.97,  # the till names the member on the sale
     "sale_named": 0.97,  # a further sale that names the same member
     "points": 0.97,  # points booked for the sale under the member
-    "sale_after_scan": 0.80,  # a sale without a member, the next at the till where the member had just been scanned
+    "sale_after_scan": 0.70,  # a sale without a member, at the till where the member was scanned meanwhile
 }
 SUPPORTS: Final[Mapping[str, float]] = {
     "beacon": 0.40,  # the person's own beacon or card was seen in the shop

@@ -36,7 +36,7 @@ SCAN_EARLY_MS = 10_000  # the card comes before the first article
 SALE_TAKES_MS = _MINUTE_MS  # where nobody says when the basket was opened
 BASKET_MS = 20 * _MINUTE_MS
 CASES_MOST = 5_000
-_STAYS, _SALES, _ACTS, _KEYS, _CORRECTIONS = 64, 20, 40, 8, 5
+_STAYS, _SALES, _ACTS, _KEYS, _CORRECTIONS = 64, 50, 40, 8, 5
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +95,7 @@ class Case(msgspec.Struct):
     points: bool = False
     exit_ms: int = 0
     told_ms: int = 0
+    ends_ms: int = 0  # of a told one: what happened later is another visit, however late this is known
     revision: int = 0
     told: str = ""  # the visit's id as it was told last
     digest: str = ""
@@ -401,7 +402,7 @@ class Visits:
             case = self._cases[name]
             if case.state != "told" and case.first_ms - BACKFILL_MS <= t_ms <= max(case.close_ms, case.last_ms):
                 return self._alias(case, person)
-            if case.state == "told" and case.first_ms - BACKFILL_MS <= t_ms <= self._until(case):
+            if case.state == "told" and case.first_ms - BACKFILL_MS <= t_ms <= case.ends_ms:
                 return self._alias(case, person) if case.revision < _CORRECTIONS else None
         if not create:
             return None
@@ -422,12 +423,6 @@ class Visits:
             case.keys.append(person.key)
             self._by_key.setdefault(person.key, []).append(case.id)
         return case
-
-    def _until(self, case: Case) -> int:
-        """How far after its end a told visit still takes what comes late."""
-        if case.exit_ms:
-            return case.exit_ms + SETTLE_MS
-        return case.last_ms + (self._rules.after_sale_ms if case.bought else self._rules.idle_ms)
 
     def _open(self, case: Case, when: When) -> None:
         if case.state != "seen":
@@ -511,7 +506,9 @@ class Visits:
         if case.told and digest == case.digest:
             return []
         first, case.digest = not case.told, digest
-        case.state, case.told_ms = "told", case.told_ms or now_ms
+        if first:
+            case.ends_ms, case.told_ms = self._deadline(case), now_ms
+        case.state = "told"
         earlier = self._told.pop(case.id, None) if first else None
         if earlier is not None:  # told by whoever was here before; only what is new is told from now on
             case.revision, case.told = earlier, _visit_id(case.id, earlier)

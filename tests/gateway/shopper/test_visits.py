@@ -90,6 +90,12 @@ def test_a_sale_that_comes_late_makes_a_corrected_visit_that_supersedes() -> Non
     assert corrected.supersedes == first.visit_id != corrected.visit_id
 
 
+def test_whoever_comes_back_after_the_end_has_another_visit_also_when_a_correction_came_in_between() -> None:
+    told = day(scan(10), sale(12, name="T1"), sale(26, name="T2", late=5), sale(40, name="T3"), scan(60), until=200)
+    last = {visit.visit_id.partition("-r")[0]: visit for visit in told}
+    assert sorted(visit.transaction_ids for visit in last.values()) == [(), ("T1", "T2"), ("T3",)]
+
+
 def test_late_evidence_that_changes_nothing_and_the_same_sale_again_are_not_told() -> None:
     assert len(day(scan(10), sale(12, name="T1"), sale(12, name="T1", late=60))) == 1
 
