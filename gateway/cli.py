@@ -210,11 +210,14 @@ def demo(
         float | None, typer.Option("--for", help="Close the shop so many seconds after it has opened.", min=1)
     ] = None,
     platform: Annotated[bool, typer.Option(help="Run the reference platform, too, and deliver to it.")] = True,
+    history: Annotated[
+        int, typer.Option(help="Days of people counts before today, made up for a new journal.", min=0, max=60)
+    ] = 28,
 ) -> int:
     """Run a virtual store and a gateway that serves it, and balance the books at the end (Ctrl-C)."""
     from gateway.commands import demo as command
 
-    return command.demo(data, port, speed, seed, fault or [], for_s, platform=platform)
+    return command.demo(data, port, speed, seed, fault or [], for_s, platform=platform, history_days=history)
 
 
 @app.command("demo-gateway", hidden=True)

@@ -62,7 +62,7 @@ _SHORT_LIVES: Final = 5  # one after the other, and the demo gives up
 _MIXES: Final = ("broker", "clock", "disk-full", "kill")  # faults by which what members say may come in another order
 _FLOOD_A_BEAT: Final = 25  # 500 a second
 _NOISE_SHARE: Final = 0.2
-_QUOTA_MIB: Final = 256
+_QUOTA_MIB: Final = 2048
 _SMALL_QUOTA_MIB: Final = 8
 _STEP_S: Final = 3600
 _SESSION: Final = "store/0001/gateway/gw01/{}/status"  # where a gateway's MQTT session says online
@@ -89,6 +89,7 @@ class DemoPlan(msgspec.Struct, frozen=True, kw_only=True):
     pace: float = 1.0
     broker: Literal["auto", "mosquitto", "none"] = "auto"
     platform: bool = True
+    history_days: int = 0  # of people counts before today, replayed into a new journal
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -149,6 +150,7 @@ class Demo:
         self._restarts = 0
         self._short_lives = 0
         self._day = 1
+        self._replays = False
         self._shop_fault: StorefrontError | None = None
         self._kept = Kept()
         self._heads: dict[Stream, int] = {}  # how far the journal has been read
@@ -174,6 +176,7 @@ class Demo:
                 "start demo", str(self._folder), error.strerror or str(error), "give a directory with --data"
             ) from error
         self._heads = self._positions()
+        self._replays = self._plan.history_days > 0 and not self._journal.exists()
         if self._platform is not None:
             self._place = place(self._journal, self._platform.database)
         if signals is not None:
@@ -310,6 +313,10 @@ class Demo:
         if self._ready_s is None and store.attended and self._connected():
             self._ready_s = now_s - self._started_s
             self._orders.append(store.begin)
+            if self._replays:
+                plan, people = self._plan, self._door.people_a_minute
+                self._gateway.order(f"replay {plan.history_days} {plan.speed:g} {people} {plan.seed}")
+                self._say(f"The people counts of {plan.history_days} days before today are made up, marked `replayed`.")
             self._say(f"The shop is open, {clock_text(0)}. Ctrl-C closes it and balances the books.")
         if self._page and self._page_s is None and _answers(self._plan.page_port):
             self._page_s = now_s - self._started_s

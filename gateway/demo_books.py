@@ -15,6 +15,7 @@ import msgspec
 
 from devices.simulator.ledger import Ledger
 from devices.simulator.members import Club
+from gateway.demo_history import DETECTOR
 from gateway.event import STREAMS, Stream
 from gateway.event_types import FootfallCounted, type_of
 from gateway.journal.reader import JournalReader
@@ -56,6 +57,7 @@ class Kept(msgspec.Struct):
     door_codes: int = 0
     consents: int = 0
     points: int = 0
+    visits: dict[str, tuple[str, ...]] = {}  # visit → sales that it lists; a corrected one is gone
     events: int = 0
     pixels: dict[tuple[str, str], PixelCount] = msgspec.field(default_factory=dict)  # by line and interval
 
@@ -88,7 +90,9 @@ def read_on(reader: JournalReader, heads: dict[Stream, int], kept: Kept) -> None
             heads[stream] = batch[-1].position
             for event in batch:
                 fields = event.decode()
-                if fields["type"] == _FOOTFALL and "/camera/" in fields["source"]:
+                if fields["type"] == _FOOTFALL and fields["data"]["quality"]["detector"] == DETECTOR:
+                    kept.events += 1
+                elif fields["type"] == _FOOTFALL and "/camera/" in fields["source"]:
                     _see(kept, fields)
                 else:
                     _count(kept, fields["type"], fields["data"])
@@ -135,15 +139,28 @@ def persons(club: Club, kept: Kept) -> list[Line]:
     note += f", {unproven} while a consent was on its way" if unproven else ""
     twice = sum(times - 1 for times in kept.redeemed.values())
     unknown = sum(coupon not in club.redeemed for coupon in kept.redeemed)
+    joined = Counter(_number(sale) for visit in kept.visits.values() for sale in visit)
+    strange = sum(sale not in club.sales or (sale in sure and sale not in due) for sale in joined)
+    strange += sum(times - 1 for times in joined.values())
     return [
         Line("members", len(due), len(due & known), lost, wrongly, note),
         Line("consents", 2 * club.consents, kept.consents, *_apart(2 * club.consents, kept.consents), "card and app"),
         Line("points", club.points, kept.points, *_apart(club.points, kept.points)),
         Line(
+            "visits", len(due), len(joined), 0, strange,
+            f"sales of members in {len(kept.visits)} visits that have ended; the others are under way",
+        ),
+        Line(
             "coupons", len(club.redeemed), kept.redeemed.total(),
             sum(coupon not in kept.redeemed for coupon in club.redeemed), twice + unknown, "redeemed, each once",
         ),
     ]  # fmt: skip
+
+
+def _number(transaction_id: str) -> tuple[str, str]:
+    """Till and the till's own number: `0001-till-1-2026-11-22-1234`."""
+    store_and_till, _, number = transaction_id.rpartition("-")
+    return store_and_till.split("-", 1)[1].rsplit("-", 3)[0], number
 
 
 def _unread(count: int) -> list[str]:
@@ -175,7 +192,7 @@ def _count(kept: Kept, kind: str, data: dict[str, object]) -> None:
     kept.events += 1
     if kind == "store.pos.sale.v1":
         sale = msgspec.convert(data, _Sale, strict=False)
-        number = (sale.workstation_id, sale.transaction_id.rpartition("-")[2])
+        number = _number(sale.transaction_id)
         kept.sales[number] += 1
         kept.named[number] += sale.loyalty is not None
         kept.money += sale.totals.net
@@ -196,10 +213,20 @@ def _count(kept: Kept, kind: str, data: dict[str, object]) -> None:
         kept.consents += 1
     elif kind == "store.points.earned.v1":
         kept.points += 1
+    elif kind == "store.visit.closed.v1":
+        visit = msgspec.convert(data, _Visit)
+        kept.visits.pop(visit.supersedes or "", None)
+        kept.visits[visit.visit_id] = visit.transaction_ids
 
 
 class _Net(msgspec.Struct):
     net: Decimal
+
+
+class _Visit(msgspec.Struct):
+    visit_id: str
+    transaction_ids: tuple[str, ...] = ()
+    supersedes: str | None = None
 
 
 class _Sale(msgspec.Struct):

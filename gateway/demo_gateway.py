@@ -2,7 +2,8 @@
 
 It differs from `storefront run` in this: when its stdin closes it ends (a demo that was killed leaves nothing behind);
 a line `step SECONDS` there moves the wall clock that this gateway sees — never the machine's; a line `deliver` ends the
-wait for the next try at delivery; a line `hang` stops the cameras' processes as a hanging decoder would.
+wait for the next try at delivery; a line `hang` stops the cameras' processes as a hanging decoder would; a line
+`replay DAYS SPEED PEOPLE SEED` brings in a past, see `demo_history`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from config.loader import load
 from gateway.app import Gateway
 from gateway.clock import Clock, Instant, SystemClock
+from gateway.demo_history import replay
 
 _STEPPED_S = 600.0  # how long a clock that was stepped is not trusted, as with the system's
 
@@ -69,7 +71,7 @@ class News(logging.Filter):
 
 def obey(
     orders: Iterable[str], clock: SteppedClock, stop: threading.Event, deliver: Callable[[], None] = lambda: None,
-    cameras: Callable[[], list[int]] = list,
+    cameras: Callable[[], list[int]] = list, replay: Callable[[str], None] = lambda what: None,
 ) -> None:  # fmt: skip
     """Carry out the demo's orders until its end of the line closes, then set `stop`."""
     for order in orders:
@@ -78,6 +80,8 @@ def obey(
             clock.step(float(value))
         elif word == "deliver":
             deliver()
+        elif word == "replay":
+            replay(value)
         elif word == "hang":
             for process in cameras():
                 with contextlib.suppress(ProcessLookupError):
@@ -94,10 +98,15 @@ def run(config: Path, orders: Iterable[str]) -> None:
     """
     stop, clock = threading.Event(), SteppedClock()
     gateway = Gateway(load(config), config, clock=clock)
+
+    def bring_in(what: str) -> None:
+        days, speed, people, seed = what.split()
+        replay(gateway, gateway.settings.gateway.time_zone, int(days), float(speed), float(people), int(seed), stop)
+
     # daemon: it waits for the demo, which may outlive this gateway
     threading.Thread(
         target=obey,
-        args=(orders, clock, stop, gateway.deliver_now, gateway.camera_processes),
+        args=(orders, clock, stop, gateway.deliver_now, gateway.camera_processes, bring_in),
         name="demo-orders",
         daemon=True,
     ).start()

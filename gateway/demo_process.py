@@ -41,7 +41,7 @@ class GatewayPlan(msgspec.Struct, frozen=True, kw_only=True):
     seal_key: tuple[str, str] = ("", "")  # of the platform: id and public key; "": it has none, or there is none
     issuer_key: tuple[str, str] = ("", "")  # who signs coupons, likewise
     camera: str = "synthetic:top:1:36"
-    quota_mib: int = 256
+    quota_mib: int = 2048
 
     def toml(self) -> str:
         """The configuration file."""
@@ -58,7 +58,7 @@ class GatewayPlan(msgspec.Struct, frozen=True, kw_only=True):
             (f'"{_NO_PUBLIC}"', f'"{self.issuer_key[1].rstrip("=") or _NO_PUBLIC}"'),
             ('source = "synthetic:top:1:36" ', f'source = "{self.camera}" '),
             (f'"{_STAND_IN}', f'"{directory}'),
-            ("max_mib = 256 ", f"max_mib = {self.quota_mib} "),
+            ("max_mib = 2048 ", f"max_mib = {self.quota_mib} "),
             ('url = "mqtt://127.0.0.1:1883"', f'url = "{url}"'),
             ('url = "http://127.0.0.1:8090"', f'url = "{platform}"'),
             (_COUPONS, _COUPONS.replace("true", "true" if self.broker_port and self.issuer_key[0] else "false")),

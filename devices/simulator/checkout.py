@@ -31,7 +31,7 @@ _PURPOSES: Final = ("visits", "matching", "offers")
 _ANSWER_S: Final = 1.0
 _TRIES: Final = 3
 _SULK_S: Final = 5.0  # after a question that nobody answered; the queue must not grow
-_ASKED: Final = 0.2  # of the members are asked whether they would recommend the shop
+_ASKED: Final = 0.5  # of the members who buy say whether they would recommend the shop
 
 
 class _Question(msgspec.Struct):

@@ -35,7 +35,7 @@ KINDS: Final[dict[FaultName, Fault]] = {
         Fault("broker", "the MQTT broker is stopped; till and sensors keep their messages", "the broker is back"),
         Fault("clock", "the gateway's wall clock jumps forward by one hour", "it jumps back by one hour"),
         Fault("till-poison", "the till sends four messages that are no sales", "the till is well again", 2.0),
-        Fault("disk-full", "the journal may take 8 MiB only and fills up", "it may take 256 MiB again", 40.0, 120.0),
+        Fault("disk-full", "the journal may take 8 MiB only and fills up", "it may take 2 GiB again", 40.0, 120.0),
         Fault(
             "uplink", "the line to the platform is cut; events wait at the gateway",
             "the line is whole again; the gateway's next try comes within half a minute",

@@ -15,7 +15,7 @@ from gateway.errors import ConfigError
 
 def demo(
     data: Path | None, port: int, speed: float, seed: int, faults: list[str], for_s: float | None,
-    *, platform: bool = True,
+    *, platform: bool = True, history_days: int = 0,
 ) -> int:  # fmt: skip
     """Run the virtual store and a gateway that serves it; 0 when the books agree at the end, else 1."""
     from devices.simulator.faults import FAULTS
@@ -28,7 +28,7 @@ def demo(
     begin_logging("warning")
     plan = DemoPlan(
         data=(data or state_directory()).expanduser().absolute(), page_port=port, speed=speed, seed=seed,
-        faults=chosen, for_s=for_s, platform=platform,
+        faults=chosen, for_s=for_s, platform=platform, history_days=history_days,
     )  # fmt: skip
     outcome = Demo(plan, _say).run(threading.Event())
     _close(outcome)

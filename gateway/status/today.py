@@ -193,13 +193,19 @@ def _beside(facts: DayFacts, figure: Figure, name: Name, trend: tuple[float | No
 
 
 def _people_beside(facts: DayFacts, figure: Figure, trend: tuple[float | None, ...]) -> Figure:
-    """With the usual same weekday up to now where enough weeks are known, else with a week ago."""
+    """With the usual same weekday up to now where enough weeks are known, else with a week ago.
+
+    From the day's first count on: what came before a counter was there is not in the figure either.
+    """
     outlook = facts.outlook
     weeks = min((it.weeks for it in outlook.usual), default=0) if outlook is not None else 0
     if outlook is None or weeks < WEEKS_LEAST or figure.value is None:
         return _beside(facts, figure, "footfall", trend)
     hours = _by_hour(facts, {it.hour: it.people for it in outlook.usual})
-    usual = sum(people * min(1.0, max(0.0, (facts.now_ms - at) / _HOUR_MS)) for at, people in hours.items())
+    since_ms = min((line.first_ms for line in facts.lines), default=0)
+    usual = sum(
+        people * max(0, min(facts.now_ms, at + _HOUR_MS) - max(since_ms, at)) / _HOUR_MS for at, people in hours.items()
+    )
     return msgspec.structs.replace(figure, trend=trend, usual=Decimal(round(usual)), weeks=weeks)
 
 

@@ -109,6 +109,7 @@ class Telling:
         person = self._may(key, "offers")
         if self._issuer is None:
             raise Rejected("issue coupon", "platform", "it has no issuer's key")
+        self._known(gateway)  # before the coupon is made: one that no shop hears of would count as issued
         now_s = int(self._clock.now().wall_s)
         name = f"C{secrets.token_hex(8).upper()}"
         token = coupon_token.issue(
@@ -376,9 +377,12 @@ class Telling:
             )
             return [str(row[0]) for row in rows]
 
-    def _tell(self, person: int, gateway: str, kind: str, data: dict[str, Any]) -> Told:
+    def _known(self, gateway: str) -> None:
         if gateway not in dict(self._store.gateways()):
             raise Rejected("tell", gateway[:64], "there is no such gateway")
+
+    def _tell(self, person: int, gateway: str, kind: str, data: dict[str, Any]) -> Told:
+        self._known(gateway)
         now = self._clock.now()
         command = f"{kind.replace('.', '-')}-{secrets.token_hex(8)}"
         event = {

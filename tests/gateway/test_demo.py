@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -23,14 +24,16 @@ from gateway.clock import FakeClock
 from gateway.demo import Demo, DemoPlan, Outcome
 from gateway.demo_books import Kept, Line, compared, persons
 from gateway.demo_gateway import News, SteppedClock, obey
+from gateway.demo_history import DETECTOR, past
 from gateway.demo_platform import Place, delivered
 from gateway.demo_process import GatewayPlan
 from gateway.errors import ConfigError, Unavailable
-from gateway.event import STREAMS, draft
+from gateway.event import STREAMS, Origin, draft
 from gateway.event_types import ButtonPressed
 from gateway.journal.cursor import acknowledge
 from gateway.journal.reader import JournalReader
 from gateway.journal.writer import JournalWriter
+from gateway.projections.store_time import StoreTime
 from sync.platform.store import PlatformStore
 from sync.uplink import Lane
 
@@ -248,6 +251,37 @@ def test_the_written_configuration_is_one_that_run_takes(tmp_path: Path, broker_
     )
     assert len(plan(settings, "demo")) == devices
     assert {Path(each.address).parent for each in settings.devices if each.address} == {data / "demo" / "dev"}
+
+
+def test_the_past_is_whole_hours_of_whole_days_before_today_and_says_that_it_is_made_up() -> None:
+    """Both doors, every hour of the days asked for, at the pace of the demo; nothing of today; () for no days."""
+    clock, zone = FakeClock(), StoreTime("Asia/Shanghai")
+    at, origin = clock.now(), Origin("t1", "0001", "gw01")
+    how = {"an_hour": 6000.0, "main_an_hour": 900.0, "seed": 1}
+    made = list(past(origin, at, zone, 21, **how))  # type: ignore[arg-type]
+    assert len(made) == 21 * 24 * 2
+    told = [msgspec.json.decode(it.body) for it in made]
+    assert {it["data"]["quality"]["detector"] for it in told} == {DETECTOR}
+    assert all("/replayed/" in it["source"] for it in told)
+    days = {zone.day(int(datetime.fromisoformat(it["data"]["interval_start"]).timestamp() * 1000)) for it in told}
+    today = zone.day(int(at.wall_s * 1000))
+    assert days == {zone.days_before(int(at.wall_s * 1000), back) for back in range(1, 22)} and today not in days
+    came = sum(it["data"]["in"] for it in told) / (21 * 24)
+    assert came == pytest.approx(6000, rel=0.02)
+    assert list(past(origin, at, zone, 0, **how)) == []  # type: ignore[arg-type]
+
+
+@E2E
+def test_the_replayed_past_reaches_the_page_of_a_new_journal_and_is_no_visitor_of_today(tmp_path: Path) -> None:
+    """It is in the journal once, with past times, and in nobody's books; a second run adds none."""
+    how = {"for_s": 4.0, "broker": "none", "platform": False, "history_days": 21}
+    outcome, said, types = played(tmp_path, **how)
+    assert outcome.in_order, outcome.lines
+    assert any("made up" in text for text in said)
+    assert types["store.footfall.counted.v1"] >= 21 * 24 * 2
+    again, more, types_again = played(tmp_path, **how)
+    assert again.in_order and not any("made up" in text for text in more)
+    assert types_again["store.footfall.counted.v1"] < types["store.footfall.counted.v1"] + 50
 
 
 def test_the_stepped_clock_moves_the_wall_alone_and_says_so() -> None:

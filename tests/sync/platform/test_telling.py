@@ -209,6 +209,9 @@ def test_a_coupon_goes_down_and_its_redemption_comes_back_up(town: Town) -> None
     life(town)
     key = town.key("CANARY-A1")
     town.telling.consent(key, "gw01", ("offers",), granted=True)
+    with pytest.raises(Rejected, match="no such gateway"):
+        town.telling.issue_coupon(key, "gw99", "0042", "spring", Decimal("5.00"))
+    assert town.profile("member", "CANARY-A1").coupons == ()  # one that no shop heard of was not issued
     token, _ = town.telling.issue_coupon(key, "gw01", "0042", "spring", Decimal("5.00"))
     said = coupon_token.verify(token, {"k1": ISSUER.public_key()})
     issued = msgspec.convert(town.commands("coupons.issue")[0], Issue)
