@@ -31,6 +31,7 @@ HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
 )
+_POLICY = b"content-security-policy"  # the one header that an answer may bring in another wording
 BODY_S = 10.0  # in which a whole body must be here
 _HEADERS, _HEADER_BYTES = 64, 12_288
 _LONGEST = 2048  # of path and query; ours are shorter than 100
@@ -94,7 +95,9 @@ class Guard:
 
             async def with_headers(message: Message) -> None:
                 if message["type"] == "http.response.start":
-                    message["headers"] = [*message.get("headers", ()), *HEADERS, (b"cache-control", cache)]
+                    own = [(name.lower(), value) for name, value in message.get("headers", ())]
+                    ours = [it for it in HEADERS if it[0] != _POLICY or _POLICY not in dict(own)]
+                    message["headers"] = [*own, *ours, (b"cache-control", cache)]
                 await send(message)
 
             if limit is not None:

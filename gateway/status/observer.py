@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, Protocol
@@ -30,15 +31,22 @@ from gateway.journal.quarantine import PayloadSeal, Quarantined, entries, get
 from gateway.journal.reader import UPLINK, JournalReader, StoredEvent, StreamState
 from gateway.journal.writer import REFUSE_ABOVE
 from gateway.projections import coupons, devices, feedback, footfall, sales
-from gateway.projections.kpi import Sources
+from gateway.projections.kpi import Sources, day_kpis
+from gateway.projections.kpi_rows import read_rows
+from gateway.projections.kpi_sources import sources_of
 from gateway.projections.kpi_view import DayView, Outlook, read_day, read_outlook
+from gateway.projections.opening import day_span
 from gateway.projections.store_time import StoreTime
+from gateway.reports.making import Order
+from gateway.reports.render import Format
+from gateway.reports.words import Language as LanguageName
 from gateway.runtime.worker import WorkerState
 from gateway.shopper.coupons import CouponFigures
 from gateway.shopper.hints import Guest
 from gateway.status.camera_routes import CameraDesk
 from gateway.status.event_words import line_of
 from gateway.status.quarantine import Replayed
+from gateway.status.report_routes import Chosen
 from gateway.status.setup_values import SetupDesk
 from gateway.status.snapshot import (
     Battery,
@@ -57,6 +65,7 @@ from gateway.status.today import DayFacts
 
 SHOWN: dict[Stream, int] = {"transactions": 6, "measurements": 5, "observations": 6}  # newest events in words
 _LOOKED_THROUGH = 24  # newest events of a stream, some of which nobody wants to read
+_DAY_MS = 86_400_000
 _RATE_WINDOW_S = 600.0
 _RATE_EVERY_S = 5.0
 _SLOW_EVERY_S = 15.0
@@ -332,6 +341,39 @@ class Observer:
     def ask_replay(self, entry: int) -> Callable[[], Replayed | None]:
         """Have an entry tried again; what is returned gives the outcome once there is one."""
         return self._gateway.replay(entry)
+
+    def chosen(self, day: str, *, week: bool) -> Chosen:
+        """A day or its week, and whether anything is known of it; `day` "": today."""
+        now_ms, time = int(self._gateway.clock.now().wall_s * 1000), self._time
+        today = time.day(now_ms)
+        day = day or today
+        noon_ms = sum(day_span(day, time)) // 2
+        first_ms = noon_ms
+        if week:
+            first_ms -= date.fromisoformat(day).weekday() * _DAY_MS
+        last_ms = first_ms + (6 * _DAY_MS if week else 0)
+        first, last, step = time.day(first_ms), time.day(last_ms), 7 if week else 1
+        after = time.day(noon_ms + step * _DAY_MS)
+        known = False
+        if self._readable():
+            rows = read_rows(self._reader.query, first, last, time)
+            known = not day_kpis(rows, self._sources(), time, now_ms).empty
+        return Chosen(
+            day=day, week=week, first=first, last=last, first_ms=first_ms, last_ms=last_ms, today=today,
+            before=time.days_before(noon_ms, step), after=after if after <= today else "", known=known,
+        )  # fmt: skip
+
+    def order(self, day: str, *, week: bool, format: Format, language: LanguageName) -> Order:
+        """All that making a report takes; `day` "": today."""
+        settings, now_ms = self._gateway.settings, int(self._gateway.clock.now().wall_s * 1000)
+        return Order(
+            journal=str(self._reader.path.absolute()), day=day or self._time.day(now_ms), week=week, format=format,
+            language=language, store=settings.gateway.store, time_zone=settings.gateway.time_zone, now_ms=now_ms,
+            sources=self._sources(),
+        )  # fmt: skip
+
+    def _sources(self) -> Sources:
+        return sources_of(self._gateway.settings, self._gateway.plans)
 
     def close(self) -> None:
         """Release the reader."""

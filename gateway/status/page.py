@@ -54,6 +54,7 @@ PAGES: dict[str, PagePlan] = {
     "devices": PagePlan(path="/devices", parts=("verdict", "trouble", "plugged", "device_table")),
     "sync": PagePlan(path="/sync", parts=("verdict", "trouble", "sending", "streams", "coupons", "workers")),
     "alerts": PagePlan(path="/alerts", parts=("verdict", "alerts_now", "alerts_past")),
+    "reports": PagePlan(path="/reports", role="staff"),
     "wall": PagePlan(path="/wall", parts=("wall", "wall_hours"), frame="wall_frame.html"),
     "clicker": PagePlan(path="/clicker", role="staff"),
     "setup": PagePlan(path="/settings", role="manager"),

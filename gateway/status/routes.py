@@ -4,6 +4,7 @@
 `/api/status`           the `Snapshot` as JSON                  `/api/status/schema`  its JSON Schema
 `/api/recognition`      members with a hint who are in the shop, for staff
 `/api/events?stream=&limit=`  newest events, for staff          `/healthz`, `/metrics`  for machines
+`/reports`              for staff, see `report_routes`
 `/quarantine`           for managers, see `quarantine`   `/alerts`  takes what staff do with one
 `/settings/…` `/clicker` see `setup_routes`, `clicker_routes`   `/privacy`  the notice, open
 `/setup` `/sign-in` `/account` `/accounts` `/audit`  see `sign_in`
@@ -31,6 +32,9 @@ from gateway.errors import StorefrontError
 from gateway.event import STREAMS, Stream
 from gateway.event_types import AuditRecorded
 from gateway.journal.quarantine import Quarantined
+from gateway.reports.making import Order
+from gateway.reports.render import Format
+from gateway.reports.words import Language
 from gateway.status.alert_routes import routes as alert_routes
 from gateway.status.camera_routes import CameraDesk, camera_routes
 from gateway.status.clicker_routes import clicker_routes
@@ -39,6 +43,8 @@ from gateway.status.notice import notice_of
 from gateway.status.page import HERE, PAGES
 from gateway.status.quarantine import Replayed
 from gateway.status.quarantine import routes as quarantine_routes
+from gateway.status.report_routes import Chosen
+from gateway.status.report_routes import routes as report_routes
 from gateway.status.session import LANGUAGE_COOKIE, Visitor, WriteRoute, door_of, require, switched_language, visitor_of
 from gateway.status.session import Busy as Busy
 from gateway.status.setup_routes import setup_routes
@@ -103,6 +109,14 @@ class Desk(Protocol):
         """Have it tried again."""
         ...
 
+    async def chosen(self, day: str, *, week: bool) -> Chosen:
+        """What a choice on the page of reports means."""
+        ...
+
+    async def order(self, day: str, *, week: bool, format: Format, language: Language) -> Order:
+        """All that making a report takes."""
+        ...
+
     async def events(self, stream: Stream, limit: int) -> list[bytes]:
         """The newest events' bytes, newest first."""
         ...
@@ -151,6 +165,7 @@ def application(
             *([] if setup is None else setup_routes(desk, setup, language, tests)),
             *clicker_routes(desk, cameras, language),
             Route("/privacy", _privacy(desk, settings, language)),
+            *report_routes(desk, language),
             Mount("/static", StaticFiles(directory=HERE / "static", follow_symlink=False)),
         ],
         exception_handlers={StorefrontError: _sorry},

@@ -22,12 +22,16 @@ from gateway.access.server_tls import LOOPBACK, ServerTls
 from gateway.event import Stream
 from gateway.event_types import AuditRecorded
 from gateway.journal.quarantine import Quarantined
+from gateway.reports.making import Order
+from gateway.reports.render import Format
+from gateway.reports.words import Language
 from gateway.status.connection import Limits
 from gateway.status.guard import Guard
 from gateway.status.http_server import HttpServer
 from gateway.status.observer import Gateway, Observer
 from gateway.status.page import Page
 from gateway.status.quarantine import Replayed
+from gateway.status.report_routes import Chosen
 from gateway.status.routes import Busy, application, body_limit
 from gateway.status.session import Door, Doorway, Visitor
 from gateway.status.snapshot import Snapshot, snapshot
@@ -182,6 +186,14 @@ class _Desk:
                 return outcome
             await asyncio.sleep(_LOOK_S)
         return None
+
+    async def chosen(self, day: str, *, week: bool) -> Chosen:
+        """What a choice on the page of reports means."""
+        return await self._ask(lambda: self._observer.chosen(day, week=week))
+
+    async def order(self, day: str, *, week: bool, format: Format, language: Language) -> Order:
+        """All that making a report takes."""
+        return await self._ask(lambda: self._observer.order(day, week=week, format=format, language=language))
 
     async def events(self, stream: Stream, limit: int) -> list[bytes]:
         """The newest events."""

@@ -193,6 +193,7 @@ PAGES: dict[str, str] = {
     "devices": _("Devices"),
     "sync": _("Delivery"),
     "alerts": _("Alerts"),
+    "reports": _("Reports"),
     "wall": _("Wall"),
     "clicker": _("Clicker"),
     "setup": _("Set-up"),
