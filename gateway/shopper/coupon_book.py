@@ -55,7 +55,7 @@ class CouponBook:
         self._at = at
         certain_s = float(tables.fact(connection, "certain_s", "0"))
         self.now = Moment.of(at, certain_s)
-        if self.now.trusted and at.wall_s > certain_s + _CERTAIN_EVERY_S:
+        if self.now.trusted and abs(at.wall_s - certain_s) > _CERTAIN_EVERY_S:  # back, too: it was wrong before
             tables.put_fact(connection, "certain_s", repr(at.wall_s))
 
     def judge(self, token: CouponToken, currency: str = "") -> Allowed | str:

@@ -41,6 +41,8 @@ _CHUNK = 500
 _REST_S = 0.25
 _LOOK_EVERY_S = 2.0
 _PRUNE_EVERY_S = 3600.0
+_PRUNE_BEHIND_S = 90 * 86_400.0
+_PRUNE_MOST_S = 86_400.0
 _FULL_RETRY_S = 1.0
 _ANSWER_S = 30.0
 _COUPONS = 100  # different ones in one sale; more is no basket
@@ -228,7 +230,12 @@ class CouponClerk:
         return None, book.drafts
 
     def _prune(self, connection: sqlite3.Connection) -> tuple[None, Sequence[Draft]]:
-        tables.prune(connection, self._desk.book(connection).now.certain_s)
+        # A clock that was a year ahead must not forget what was redeemed: the limit moves on by a day an hour at most.
+        limit_s = self._desk.book(connection).now.certain_s - _PRUNE_BEHIND_S
+        before_s = float(tables.fact(connection, "pruned_s", str(limit_s)))
+        limit_s = min(limit_s, before_s + _PRUNE_MOST_S)
+        tables.put_fact(connection, "pruned_s", repr(limit_s))
+        tables.prune(connection, limit_s)
         return None, ()
 
     def _submit(self, work: Callable[[sqlite3.Connection], tuple[T, Sequence[Draft]]], stop: threading.Event) -> T:

@@ -247,10 +247,10 @@ def put_fact(connection: sqlite3.Connection, name: str, value: str) -> None:
     connection.execute("INSERT OR REPLACE INTO coupon_fact VALUES (?, ?)", (name, value))
 
 
-def prune(connection: sqlite3.Connection, certain_s: float) -> None:
-    """Forget what can do no harm: what is certainly long past its expiry, and old ends of reservations."""
+def prune(connection: sqlite3.Connection, expired_s: float) -> None:
+    """Forget what can do no harm: what had expired by then, and old ends of reservations."""
     for table, end in (("coupon_use", "expires_s"), ("coupon_known", "expires_s"), ("coupon_lease", "until_s")):
-        connection.execute(f"DELETE FROM {table} WHERE {end} < ?", (certain_s - 90 * 86_400,))  # noqa: S608
+        connection.execute(f"DELETE FROM {table} WHERE {end} < ?", (expired_s,))  # noqa: S608
     connection.execute(
         "DELETE FROM coupon_use WHERE state NOT IN ('held', 'redeemed') "
         "AND rowid <= (SELECT max(rowid) FROM coupon_use) - ?",

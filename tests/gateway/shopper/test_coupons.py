@@ -478,6 +478,25 @@ def test_many_leases_slow_no_answer(shop: Counter, question: str) -> None:
     assert not [step for step in plan.result(0) if step.startswith("SCAN")]
 
 
+def test_a_clock_that_was_a_year_ahead_redeems_nothing_twice(shop: Counter) -> None:
+    """The book forgets what has long expired, but not because a time server was wrong for some hours."""
+    token = coupon(HOME, id="H-Y", expires_s=NOW_S + 200 * DAY_S)
+    held = shop.ask("reserve", token=token)
+    assert shop.ask("confirm", reservation=held.reservation).ok
+    shop.clock.wall_s += 365 * DAY_S
+    shop.ask("check", token=token)
+    for _ in range(5):
+        shop.clock.advance(3601)
+        shop.tend()
+    shop.clock.wall_s = float(NOW_S) + DAY_S
+    for _ in range(3):
+        shop.clock.advance(3601)
+        shop.tend()
+    assert shop.ask("reserve", token=token).reason == "used_up"
+    shop.clock.quality = "unsynced"
+    assert shop.ask("reserve", token=coupon(HOME, id="H-Z", expires_s=NOW_S + 30 * DAY_S)).ok
+
+
 def test_a_long_past_is_read_in_pieces(shop: Counter) -> None:
     """A clerk that finds a journal full of events comes back from every step, and the desk opens when it is through."""
     for number in range(1200):
