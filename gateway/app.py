@@ -69,8 +69,8 @@ from gateway.stock_hours import StockHours
 from gateway.subject_data import TABLES
 
 if TYPE_CHECKING:
-    from gateway.camera_desk import CameraDesk
-    from gateway.camera_plan import CameraPlan
+    from gateway.counting.camera_desk import CameraDesk
+    from gateway.counting.camera_plan import CameraPlan
     from gateway.shopper.coupons import CouponDesk
     from sync.assembly import Link
     from sync.syncer import SyncState
@@ -397,11 +397,11 @@ class Gateway:
     def _desk(self) -> CameraDesk:
         """What all cameras share; made with the first of them, and so is the watch over accepted lines."""
         if self.camera_desk is None:
-            from gateway.acceptance import AcceptanceTests
-            from gateway.camera_desk import CameraDesk
-            from gateway.camera_scene import SceneDrawings
-            from gateway.cameras import Cameras
-            from gateway.drift_watch import DriftWatch
+            from gateway.counting.acceptance import AcceptanceTests
+            from gateway.counting.camera_desk import CameraDesk
+            from gateway.counting.camera_scene import SceneDrawings
+            from gateway.counting.cameras import Cameras
+            from gateway.counting.drift_watch import DriftWatch
 
             tests = AcceptanceTests(self.directory / "acceptance", self.clock)
             self.camera_desk = CameraDesk(
@@ -466,7 +466,7 @@ class Gateway:
         )  # fmt: skip
 
     def _camera(self, camera: CameraPlan) -> Worker:
-        from gateway.camera_worker import CameraWorker  # loaded only where there is a camera
+        from gateway.counting.camera_worker import CameraWorker  # loaded only where there is a camera
 
         desk = self._desk()
         return CameraWorker(
@@ -576,7 +576,7 @@ def _camera_plans(settings: Settings, file: Path | None) -> list[CameraPlan]:
     """The cameras' plans; what that takes is loaded only where there is a camera."""
     if not any(camera.enabled for camera in settings.cameras):
         return []
-    from gateway.camera_plan import plan_cameras
+    from gateway.counting.camera_plan import plan_cameras
 
     return plan_cameras(settings, str(file or "configuration"))
 

@@ -95,7 +95,7 @@ class SetupDesk:
 
     def camera_fields(self) -> tuple[Field, ...]:
         """A camera's options but what is drawn in its picture."""
-        from gateway.camera_plan import CameraOptions
+        from gateway.counting.camera_plan import CameraOptions
 
         return fields_of(CameraOptions, "options.", leave_out=_DRAWN)
 

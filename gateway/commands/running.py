@@ -48,7 +48,7 @@ def _offer_setup(settings: Settings) -> None:
 
 def check_config(config: Path | None, *, as_json: bool) -> int:
     """Check a file and say what it would run."""
-    from gateway.camera_plan import plan_cameras
+    from gateway.counting.camera_plan import plan_cameras
 
     if config is None:
         raise ConfigError("check configuration", "(no file)", "which file?", "storefront check-config gateway.toml")

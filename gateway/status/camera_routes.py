@@ -44,7 +44,7 @@ class Picture(Protocol):
 
 
 class CameraDesk(Protocol):
-    """`gateway.camera_desk.CameraDesk`: called off the loop; every answer is a value that can be JSON."""
+    """`gateway.counting.camera_desk.CameraDesk`: called off the loop; every answer is a value that can be JSON."""
 
     def views(self) -> Sequence[msgspec.Struct]:
         """Every camera."""

@@ -43,7 +43,8 @@ def test_pictures_are_encoded_in_one_place() -> None:
 
 def test_the_gateway_s_own_process_loads_no_picture_library() -> None:
     """Everything about cameras outside their own process, the page's routes and the desk included, knows no pixel."""
-    modules = "gateway.camera_worker, gateway.camera_desk, gateway.drift_watch, gateway.status.camera_routes"
+    counting = ("camera_worker", "camera_desk", "drift_watch")
+    modules = ", ".join((*(f"gateway.counting.{name}" for name in counting), "gateway.status.camera_routes"))
     script = f"import sys, {modules}; sys.exit(bool({{'cv2', 'numpy', 'vision.frame'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, timeout=60, check=False).returncode == 0
 

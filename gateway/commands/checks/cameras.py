@@ -15,7 +15,7 @@ def look(scene: Scene) -> list[Finding]:
     """One finding a camera, and one a model that is no good."""
     if not any(camera.enabled for camera in scene.settings.cameras):
         return []
-    from gateway.camera_plan import CameraPlan, plan_cameras, secret_of  # where there is a camera
+    from gateway.counting.camera_plan import CameraPlan, plan_cameras, secret_of  # where there is a camera
     from vision.model_check import check_model  # OpenCV
     from vision.probe import probe
 

@@ -14,8 +14,8 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Final, Protocol
 
-from gateway.acceptance import AcceptanceTests, TestView
 from gateway.clock import Clock, Instant
+from gateway.counting.acceptance import AcceptanceTests, TestView
 from gateway.errors import Rejected, Unavailable
 from gateway.event import Origin, draft
 from gateway.event_types import AlarmCleared, AlarmRaised, EventData, type_of

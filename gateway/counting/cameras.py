@@ -10,7 +10,7 @@ import threading
 
 import msgspec
 
-from gateway.camera_plan import CameraPlan
+from gateway.counting.camera_plan import CameraPlan
 from gateway.errors import Unavailable
 from vision.camera import Camera, CameraState, LineCount
 from vision.camera_settings import Snapshot

@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from gateway.clock import FakeClock
+from gateway.counting.interval_book import KEPT, IntervalBook
 from gateway.event import Origin, draft
 from gateway.event_types import CountQuality, FootfallCounted, type_of
-from gateway.interval_book import KEPT, IntervalBook
 
 SOURCE = Origin("t1", "0042", "gw01").source("camera/door")
 START = "2026-11-22T10:00:00.000Z"

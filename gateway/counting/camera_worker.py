@@ -13,18 +13,18 @@ from pathlib import Path
 import msgspec
 
 from gateway import event_types as types
-from gateway.camera_events import event_data, wall_s
-from gateway.camera_plan import CameraPlan, secret_of
-from gateway.cameras import Cameras
 from gateway.clock import Clock, Instant, rfc3339_s
+from gateway.counting.camera_events import event_data, wall_s
+from gateway.counting.camera_plan import CameraPlan, secret_of
+from gateway.counting.cameras import Cameras
+from gateway.counting.interval_book import IntervalBook
+from gateway.counting.staff_badges import StaffBadges
+from gateway.counting.wall_grid import SLACK_S, WallGrid
 from gateway.errors import JournalError
 from gateway.event import Draft, Origin, draft
 from gateway.intake.health import DeviceBoard
 from gateway.intake.inlet import Inlet, Item
-from gateway.interval_book import IntervalBook
 from gateway.journal.reader import JournalReader
-from gateway.staff_badges import StaffBadges
-from gateway.wall_grid import SLACK_S, WallGrid
 from vision.camera import Camera
 from vision.model import Crossing, FootfallInterval, Measurement, Slice
 

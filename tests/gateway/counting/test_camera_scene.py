@@ -10,8 +10,8 @@ import pytest
 
 from config.loader import load
 from config.settings import Settings
-from gateway.camera_plan import plan_cameras
-from gateway.camera_scene import SceneDrawings
+from gateway.counting.camera_plan import plan_cameras
+from gateway.counting.camera_scene import SceneDrawings
 from gateway.errors import Rejected
 
 TEXT = """# our shop

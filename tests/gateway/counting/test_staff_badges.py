@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gateway.camera_plan import BadgeOptions
 from gateway.clock import FakeClock
+from gateway.counting.camera_plan import BadgeOptions
+from gateway.counting.staff_badges import StaffBadges
 from gateway.event import Draft, draft
 from gateway.event_types import BeaconArrived, BeaconDeparted, EventData, RfidArrived, type_of
 from gateway.journal.writer import JournalWriter
-from gateway.staff_badges import StaffBadges
 from vision.staff import StaffSighting
 
 BADGES = (

@@ -10,11 +10,11 @@ import msgspec
 import pytest
 
 from config.loader import parse
-from gateway import camera_worker as module
-from gateway.camera_events import event_data
-from gateway.camera_plan import plan_cameras, secret_of
-from gateway.camera_worker import CameraWorker
 from gateway.clock import FakeClock, Instant, SystemClock
+from gateway.counting import camera_worker as module
+from gateway.counting.camera_events import event_data
+from gateway.counting.camera_plan import plan_cameras, secret_of
+from gateway.counting.camera_worker import CameraWorker
 from gateway.errors import ConfigError
 from gateway.event import Draft, Origin
 from gateway.event_types import type_of

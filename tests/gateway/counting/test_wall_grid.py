@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from gateway.clock import FakeClock
-from gateway.wall_grid import WallGrid
+from gateway.counting.wall_grid import WallGrid
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.acceptance import SETTLE_S, AcceptanceTests
 from gateway.clock import FakeClock
+from gateway.counting.acceptance import SETTLE_S, AcceptanceTests
 from gateway.errors import Rejected
 from vision.model import Crossing, Slice
 

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.camera_plan import BadgeOptions
+from gateway.counting.camera_plan import BadgeOptions
 from gateway.errors import JournalError
 from gateway.event_types import BeaconArrived, RfidArrived, type_of
 from gateway.journal.reader import JournalReader

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import msgspec
 
-from gateway.acceptance import SETTLE_S, AcceptanceTests, TestView
 from gateway.clock import FakeClock
-from gateway.drift_watch import DriftWatch
+from gateway.counting.acceptance import SETTLE_S, AcceptanceTests, TestView
+from gateway.counting.drift_watch import DriftWatch
 from gateway.event import Draft, Origin, draft
 from gateway.event_types import CountQuality, FootfallCounted, type_of
 from gateway.intake.inlet import Inlet

@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from config.edit import digest_of, edit
 from config.settings import Settings
-from gateway.camera_plan import CameraOptions, LineOptions, Point, ZoneOptions
+from gateway.counting.camera_plan import CameraOptions, LineOptions, Point, ZoneOptions
 from gateway.errors import ConfigError, Rejected
 from vision.person_size import PersonClick
 

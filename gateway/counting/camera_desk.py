@@ -10,10 +10,10 @@ from typing import Final
 
 import msgspec
 
-from gateway.acceptance import AcceptanceTests, TestView
-from gateway.camera_scene import Drawn, SceneDrawings
-from gateway.cameras import Cameras, CameraView
 from gateway.clock import Clock
+from gateway.counting.acceptance import AcceptanceTests, TestView
+from gateway.counting.camera_scene import Drawn, SceneDrawings
+from gateway.counting.cameras import Cameras, CameraView
 from gateway.errors import Rejected, Unavailable
 from gateway.event import Origin, draft
 from gateway.event_types import CountError, FootfallAccepted, type_of

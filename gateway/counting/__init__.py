@@ -1,0 +1,1 @@
+"""Counting cameras as the gateway runs them: their processes, intervals told once, acceptance tests, drift."""
