@@ -25,8 +25,8 @@ import msgspec
 from bench.figures import Figure, print_figures
 from gateway.clock import FakeClock
 from gateway.event import Draft
-from gateway.shopper.visit_evidence import PROVES
 from gateway.shopper.visit_book import VisitBook
+from gateway.shopper.visit_evidence import PROVES
 from tests.gateway.shopper.shoppers import RULES
 from tests.gateway.shopper.visit_shop import VisitShop, key
 
