@@ -51,6 +51,7 @@ class KeyRing:
         self._configured = [SealKey(id=key_id, public=public) for key_id, public in configured.items()]
         self._configured.sort(key=lambda key: key.id == seal_with)  # stable: the chosen one comes last
         self._rotated: list[SealKey] | None = None
+        self._told = False  # that the file does not answer
         self._sealers: dict[str, Sealer | None] = {}
         self._own: bytes | None = None
         self._lock = threading.Lock()
@@ -58,12 +59,12 @@ class KeyRing:
     def keys(self) -> list[SealKey]:
         """Every public key known; of those whose time has come the last one seals."""
         with self._lock:
-            return [*self._configured, *self._load()]
+            return [*self._configured, *self._known()]
 
     def sealing(self, wall_s: float) -> SealKey | None:
         """The key that seals now; None where the platform has given none."""
         with self._lock:
-            due = [key for key in (*self._configured, *self._load()) if key.from_s <= wall_s]
+            due = [key for key in (*self._configured, *self._known()) if key.from_s <= wall_s]
         return due[-1] if due else None
 
     def sealer(self, wall_s: float) -> Sealer | None:
@@ -126,13 +127,25 @@ class KeyRing:
                 self._own = load_or_make(self._own_path)
             return self._own
 
+    def _known(self) -> list[SealKey]:
+        """The platform's keys; none while the file does not answer: what an older key sealed the platform opens."""
+        try:
+            return self._load()
+        except Unavailable as error:
+            if not self._told:
+                log.error("platform_keys=not_readable_now reason=%r", error.reason)
+            self._told = True
+            return []
+
     def _load(self) -> list[SealKey]:
         if self._rotated is None:
             try:
                 self._rotated = msgspec.json.decode(self._path.read_bytes(), type=list[SealKey])
             except FileNotFoundError:
                 self._rotated = []
-            except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            except OSError as error:  # too many open files, say: the next question may find the keys
+                raise Unavailable("read keys", self._path.name, error.strerror or type(error).__name__) from error
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 # The configured keys remain; what was sealed to an older one the platform still opens.
                 log.error("platform_keys=unreadable file=%s error=%s", self._path.name, type(error).__name__)
                 with contextlib.suppress(OSError):

@@ -156,6 +156,21 @@ def test_a_key_that_is_none_or_bears_anothers_name_is_refused(desk: Desk, data: 
     assert [key.id for key in known] == ["p1"]
 
 
+def test_a_file_of_keys_that_does_not_answer_now_is_not_thrown_away(shop: Shop) -> None:
+    """Too many open files, a slow disk: the configured key seals meanwhile, and no new key takes the others' place."""
+    ring = KeyRing(shop.folder / "keys", shop.privacy.seal_keys)
+    path = shop.folder / "keys" / "platform-keys.json"
+    path.mkdir(parents=True)  # nothing that can be read
+    key = ring.sealing(shop.clock.wall_s)
+    assert key is not None and key.id == "p1" and path.exists()
+    with pytest.raises(Unavailable):
+        ring.add(SealKey(id="p9", public=key_to_text(new_key()[1]), origin="platform"))
+    path.rmdir()
+    assert ring.add(SealKey(id="p9", public=key_to_text(new_key()[1]), origin="platform"))
+    known = ring.keys()
+    assert [one.id for one in known] == ["p1", "p9"]
+
+
 def test_a_damaged_file_of_keys_leaves_the_configured_ones(shop: Shop) -> None:
     """It is set aside: sales with members must not wait for somebody to repair it."""
     path = shop.folder / "keys" / "platform-keys.json"
