@@ -180,13 +180,15 @@ def _not_taken(error: ConfigError, below: str, now: Now) -> NotTaken:
     if found is None:
         return NotTaken("", error.reason, error.hint)
     table, _, name = below.partition(".")
-    place = found["place"]
+    place, what = found["place"], found["what"]
+    if place.endswith(".options") and (own_check := _PLACE.match(what)):  # a driver's own check names its option first
+        place, what = f"{place}.{own_check['place']}", own_check["what"]
     if name:
         names = [one.get("name") for one in now.tables.get(table, ())]
         index = names.index(name) if name in names else len(names)
         own = f"{table}[{index}]"
         place = place.removeprefix(own).lstrip(".") if place.startswith(own) else ""
-    return NotTaken(place, error.reason if not place else found["what"], error.hint)
+    return NotTaken(place, what if place else error.reason, error.hint)
 
 
 def _read(file: Path) -> str:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from config.loader import load
+from gateway.access.audit import newest
 from gateway.app import Gateway
+from gateway.event_types import AuditRecorded
+from gateway.journal.reader import JournalReader
 from gateway.status.server import StatusServer
 
 TEXT = """# written by hand
@@ -72,6 +76,12 @@ class RealShop:
         door = self._pages[-1].door
         account = door.accounts.book().account(name) or door.accounts.add(name, role, "482915")
         return {"name": "storefront_session", "value": door.sessions.begin(account), "url": self.base}
+
+    def acts(self) -> list[AuditRecorded]:
+        """What the audit trail says, newest first."""
+        with closing(JournalReader(self.gateway.journal_path)) as reader:
+            reader.open()
+            return newest(reader, 200)
 
     def text(self) -> str:
         """The file."""

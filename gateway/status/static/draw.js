@@ -174,6 +174,7 @@
       const row = add(kind);
       if (row) for (const [name, value] of values) { const input = field(row, name); if (!input) continue; if (input.type === "checkbox") input.checked = value; else input.value = value; }
     }
+    renumber();
     note(say.kept);
     const drop = document.createElement("button");
     drop.type = "button";
