@@ -113,6 +113,7 @@ def _intake(snapshot: Snapshot) -> Iterable[Metric]:
     for area, meaning in (
         ("subjects", "Readings that named a person, by what became of them; dropped: all that name nobody now."),
         ("consents", "Consents by what became of them."),
+        ("visits", "Visits of consented shoppers by what became of them."),
     ):
         counter = CounterMetricFamily(f"storefront_{area}", meaning, labels=["outcome"])
         for name, count in intake.persons.items():
