@@ -138,6 +138,8 @@ class SetupDesk:
         from sync.enrolment import Identity, enrol, platform_table
         from sync.http_client import ClientOptions, HttpClient
 
+        if not self.now().writable:  # looked at before the code is used up
+            raise Rejected("enrol", "platform", "this gateway runs without a file", "start it with --config")
         settings = self._gateway.settings
         ca = Path(ca_file) if ca_file else None
         if ca is not None and not ca.is_file():

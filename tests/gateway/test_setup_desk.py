@@ -100,6 +100,8 @@ def test_a_broken_file_and_no_file_are_said_and_nothing_is_written(running: Runn
     assert not nowhere.now().writable
     with pytest.raises(Rejected):
         nowhere.save({"gateway.store": "1"}, "gateway", None)
+    with pytest.raises(Rejected, match="without a file"):  # before the claim code is used up
+        nowhere.enrol("http://127.0.0.1:9", "CODE", "")
 
 
 def test_a_table_that_cannot_be_taken_over_waits_for_a_restart(running: Running) -> None:
