@@ -1,7 +1,8 @@
 """People counting: accuracy and cost, ours beside the limit and beside the peers.
 
-Run `python -m bench.vision PART …` with accuracy, suite, cost, tracker, peers, empty, kills, memory or looped; without
-words all but the last three, which take long. CPU time is process time on one thread; a busy machine disturbs little.
+Run `python -m bench.vision PART …` with accuracy, suite, cost, tracker, peers, empty, footage, kills, memory or looped;
+without words all but the last four, which take long. CPU time is process time on one thread; a busy machine disturbs
+little.
 Footage is read from STOREFRONT_DATA or ../shared/data; a part whose footage or peers are absent says so and is skipped.
 The peers, `trackers` and `supervision`, live in an environment of their own at .bench/peers; they are never installed
 beside the product.
@@ -29,6 +30,7 @@ import msgspec
 import numpy as np
 import psutil
 
+from bench import footage
 from vision.camera import Camera
 from vision.camera_settings import CameraSettings
 from vision.count import CountOptions, count
@@ -188,9 +190,10 @@ def h264(path: Path) -> Path:
 
 def cost() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        path, codec = film(Path(folder))
-        better = h264(path)
-        codec = "H.264 2 Mb/s" if better != path else codec
+        given, codec = film(Path(folder))
+        better = h264(given)
+        # What decodes in a third of the time of a shop's stream makes counting look dear, so the film is named.
+        codec = "H.264 2 Mb/s" if better != given else f"{codec}, no H.264 here: easy to decode"
         path = better
 
         def decode() -> int:
@@ -237,8 +240,9 @@ def cost() -> None:
         ratio = counting / decoding
         each = f"decode {decoding * per_frame_ms:.2f}, counted {counting * per_frame_ms:.2f} ms"
         what = f"motion, 720p {codec}, 10 fps: {each}"
-        row(what, f"{ratio:.2f} × decoding", "≤ 1.4 ×", "prototype 1.31 ×")
-        row("  against reading, that is decoding to BGR", f"{counting / best(read):.2f} × reading", "≤ 1.4 ×")
+        limit = "≤ 1.4 ×" if better != given else "1.4 × of H.264"
+        row(what, f"{ratio:.2f} × decoding", limit, "prototype 1.31 ×")
+        row("  against reading, that is decoding to BGR", f"{counting / best(read):.2f} × reading", limit)
         row(
             "cameras a core at 10 processed fps, motion", f"{100 / (counting * per_frame_ms):.1f}", "–", "prototype 8.7"
         )
@@ -498,11 +502,12 @@ PARTS: dict[str, Callable[[], None]] = {
     "tracker": tracker,
     "peers": peers,
     "empty": empty,
+    "footage": footage.show,
     "kills": kills,
     "memory": memory,
     "looped": looped,
 }
-LONG = ("kills", "memory", "looped")
+LONG = ("footage", "kills", "memory", "looped")
 
 
 def main() -> None:

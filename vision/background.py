@@ -92,8 +92,7 @@ class Background:
         self._steady = self._mean.copy()
         self._steady_s = np.zeros((height, width), dtype=np.float32)
         self._refreshed_s: float | None = None
-        self._nothing = np.zeros_like(self._mean)
-        self._most = np.full_like(self._mean, self.options.most_step)
+        self._most = np.full(self._mean.shape, self.options.most_step, dtype=np.uint8)
         self._rebuild()
         self.ready = True
 
@@ -187,12 +186,11 @@ class Background:
 
     def _rebuild(self) -> None:
         options = self.options
-        widen = cv2.min(self._noise * np.float32(options.noise_sigmas) + np.float32(options.least_step), self._most)
-        mean = self._mean
-        low, high = cv2.erode(mean, self._kernel), cv2.dilate(mean, self._kernel)
-        self._low = cv2.convertScaleAbs(cv2.max(low - widen, self._nothing))
-        self._high = cv2.convertScaleAbs(high + widen)  # saturates at 255
-        self._flat: Image = np.asarray(cv2.convertScaleAbs(mean), dtype=np.uint8)
+        widen = cv2.convertScaleAbs(self._noise, alpha=options.noise_sigmas, beta=options.least_step)
+        widen = cv2.min(widen, self._most)
+        self._flat: Image = np.asarray(cv2.convertScaleAbs(self._mean), dtype=np.uint8)
+        self._low = cv2.subtract(cv2.erode(self._flat, self._kernel), widen)  # both saturate
+        self._high = cv2.add(cv2.dilate(self._flat, self._kernel), widen)
         self._grey = _grey(self._flat)
         samples = self._flat[2::LIGHT_STEP, 2::LIGHT_STEP].reshape(-1, 3).astype(np.float32) + 1.0
         self._bright = np.flatnonzero((samples > 20).all(axis=1) & (samples < 245).all(axis=1))
@@ -205,7 +203,9 @@ class Background:
         if len(self._bright) < 30:
             return image
         seen = image[2::LIGHT_STEP, 2::LIGHT_STEP].reshape(-1, 3)[self._bright]
-        gain = np.median((seen + np.float32(1.0)) * self._inverse, axis=0)
+        ratios = (seen + np.float32(1.0)) * self._inverse
+        middle = len(ratios) // 2
+        gain = np.partition(ratios, middle, axis=0)[middle]  # the median, without `np.median`'s ceremony
         if np.abs(gain - 1).max() < 0.02 or not (gain.min() > 0.3 and gain.max() < 3.0):
             return image
         inverse = (1.0 / gain).tolist()

@@ -18,6 +18,8 @@ from vision.model import Crossing, Direction, Line, Track
 
 HYSTERESIS_SIZES = 0.20
 """Half the band around the line in which nothing is decided, in sizes, √(width × height), of the person."""
+FOOT_HYSTERESIS_SIZES = 0.27
+"""The same up and down the picture for a line crossed by feet: legs that are hidden lift a box's lower edge."""
 EDGE_SHARE = 1 / 3
 """A track that is born or ends inside the hysteresis band has a side from this share of the band on."""
 END_TOLERANCE = 0.0
@@ -61,6 +63,8 @@ class CountingLine:
         self._ax, self._ay = ax, ay
         self._ux, self._uy = (bx - ax) / length, (by - ay) / length
         self._length_px = length
+        upright = FOOT_HYSTERESIS_SIZES if line.anchor == "foot" else HYSTERESIS_SIZES
+        self._hysteresis = math.hypot(HYSTERESIS_SIZES * self._uy, upright * self._ux)
         self._passages: dict[int, _Passage] = {}
         self.in_count = 0
         self.out_count = 0
@@ -101,7 +105,7 @@ class CountingLine:
         y = box.top_px + box.height_px * (1.0 if self.line.anchor == "foot" else 0.5) - self._ay
         distance = self._ux * y - self._uy * x
         along = (self._ux * x + self._uy * y) / self._length_px
-        band = HYSTERESIS_SIZES * math.sqrt(max(1.0, box.width_px * box.height_px))
+        band = self._hysteresis * math.sqrt(max(1.0, box.width_px * box.height_px))
         state = self._passages.get(track.id)
         if state is None:
             side = 0 if abs(distance) < band * EDGE_SHARE else _sign(distance)

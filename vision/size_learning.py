@@ -14,6 +14,11 @@ from numpy.typing import NDArray
 from vision.person_size import PersonSize
 
 FEWEST_SAMPLES = 25
+MOST_TALLER, MOST_CUT = 0.35, 0.3
+"""Of the moving area: more of it taller than a single person, where more than this is cut by the frame's edge, says
+that the "single person" was a piece of one."""
+PERSPECTIVE_SHARE, PERSPECTIVE_SPREAD = 0.9, 0.25
+"""Whole blobs show perspective if that much of them lies on one rising line over that share of the picture's height."""
 
 
 class BlobSample(msgspec.Struct, frozen=True, gc=False):
@@ -39,9 +44,9 @@ def learned(samples: Sequence[BlobSample], height_px: int) -> PersonSize | None:
     data: NDArray[np.float64] = np.array(rows, dtype=np.float64)
     whole = data[data[:, 4] == 0]
     if len(whole) < FEWEST_SAMPLES or whole[:, 3].sum() < 0.35 * data[:, 3].sum():
-        return _large(data, height_px)
+        return _rising(data, whole, height_px) or _large(data, height_px)
     if _weighted_quantile(data[:, 3], data[:, 3], 0.5) > 4 * _weighted_quantile(whole[:, 3], whole[:, 3], 0.5):
-        return _large(data, height_px)
+        return _rising(data, whole, height_px) or _large(data, height_px)
     foot, height, weight = whole[:, 0], whole[:, 2], whole[:, 3]
     base, slope = _weighted_quantile(height, weight, 0.45), 0.0
     for _ in range(4):
@@ -58,6 +63,35 @@ def learned(samples: Sequence[BlobSample], height_px: int) -> PersonSize | None:
             slope = 0.0
         base = float(np.median(height[keep] - slope * foot[keep]))
     shape = _shape(whole, np.maximum(6.0, base + slope * foot))
+    if shape is None:
+        return None
+    factor, aspect, fill = shape
+    size = PersonSize(base * factor, slope * factor, aspect, fill)
+    tall = data[:, 2] > 1.45 * np.maximum(6.0, size.base_px + size.slope * data[:, 0])
+    cut = data[:, 4] > 0
+    total = data[:, 3].sum()
+    if data[tall, 3].sum() > MOST_TALLER * total and data[cut, 3].sum() > MOST_CUT * total:
+        return _large(data, height_px) or size
+    return size
+
+
+def _rising(data: NDArray[np.float64], whole: NDArray[np.float64], height_px: int) -> PersonSize | None:
+    """From the few blobs that nothing cuts, where all of them lie on one line that rises towards the viewer."""
+    if len(whole) < 2 * FEWEST_SAMPLES:
+        return None
+    foot, height = whole[:, 0], whole[:, 2]
+    spread = np.percentile(foot, 90) - np.percentile(foot, 10)
+    slope, base = _line(foot, height)
+    expected = base + slope * foot
+    near = (height > 0.75 * expected) & (height < 1.3 * expected)
+    if spread < PERSPECTIVE_SPREAD * height_px or slope * spread < 0.3 * np.median(height):
+        return None
+    if whole[near, 3].sum() < PERSPECTIVE_SHARE * whole[:, 3].sum():
+        return None
+    # Whoever the lower edge cuts stands nearer still, and is no taller than the line says there.
+    if _weighted_quantile(data[:, 2], data[:, 3], 0.9) > 1.3 * (base + slope * height_px):
+        return None
+    shape = _shape(whole[near], expected[near])
     if shape is None:
         return None
     factor, aspect, fill = shape

@@ -175,3 +175,13 @@ def test_resolution_does_not_matter(points: list[tuple[float, float]], factor: i
         found += large.update([bigger], [], number, number / 10)
     found += large.update([], [1], len(points) + 1, 9.9)
     assert directions(found) == directions(walk(points))
+
+
+def test_hidden_legs_lift_no_feet_over_a_line_across() -> None:
+    """Feet that jump up and back by half a size count nothing on a line across, and sideways still count."""
+    across = Line("door", (0.0, 0.5), (1.0, 0.5), "foot")
+    half = 0.23 * (20 * 40) ** 0.5  # between the two hystereses
+    jumping = [(100.0 + i, 130.0 + (half if i // 6 % 2 else -half)) for i in range(60)]
+    assert walk(jumping, across) == []
+    down = Line("door", (0.5, 0.0), (0.5, 1.0), "foot")
+    assert len(walk([(200.0 - (y - 130.0), 130.0) for _, y in jumping], down)) > 3

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bench import footage
 from vision.count import CountOptions, count
 from vision.truth import as_direction, match
 
@@ -63,3 +64,20 @@ def test_store_aisle_occupancy(data: Path, model: str) -> None:
     result, _, _ = count(data / "video" / "intel_preview_store-aisle-detection.gif", options)
     assert result.zones["all"].peak == 3
     assert len(result.zones["all"].dwells_s) == 3
+
+
+@pytest.mark.parametrize(
+    ("clip", "variation", "line"),
+    [
+        ("one-by-one", "reversed", "exit"),  # somebody huge stands there from the start, and is in fragments
+        ("one-by-one", "reversed, shaken", "exit"),
+        ("vtest", "60 fps, blended", "A"),
+    ],
+)
+def test_motion_on_varied_footage(data: Path, tmp_path: Path, clip: str, variation: str, line: str) -> None:
+    """What once broke the motion detector: each direction is right within 10 % or one."""
+    chosen = next(one for one in footage.clips(data) if one.name == clip)
+    varied = next(one for one in footage.VARIATIONS if one.name == variation)
+    results = footage.sweep(chosen, varied, ["motion"], footage.read(chosen.path), tmp_path)
+    found = next(result for result in results if result.line == line)
+    assert found.right, found
