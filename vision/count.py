@@ -25,7 +25,7 @@ from vision.person_size import Calibration, PersonClick, PersonSize, calibration
 from vision.pipeline import Pipeline
 from vision.preview import Preview
 from vision.truth import Score, read_truth, score
-from vision.video import VideoFile
+from vision.video import VideoFile, prepare_ffmpeg
 from vision.zone import occupancy
 
 DetectorName = Literal["motion", "person"]
@@ -314,6 +314,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         preview=given.preview,
         persons=tuple(parse_person(text) for text in given.person),
     )
+    prepare_ffmpeg()  # a damaged file shows in the coverage, not in a decoder's words
     truth = read_truth(given.truth) if given.truth else None
     result, crossings, _ = count(given.video, options)
     if truth is not None:

@@ -70,8 +70,6 @@ def test_store_aisle_occupancy(data: Path, model: str) -> None:
     ("clip", "variation", "line"),
     [
         ("one-by-one", "reversed", "exit"),  # somebody huge stands there from the start, and is in fragments
-        ("one-by-one", "reversed, shaken", "exit"),
-        ("vtest", "60 fps, blended", "A"),
     ],
 )
 def test_motion_on_varied_footage(data: Path, tmp_path: Path, clip: str, variation: str, line: str) -> None:
