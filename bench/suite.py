@@ -262,7 +262,8 @@ BENCHES = (
         ("--trials", "300", "--json"), ("--trials", "1000", "--json"), ("--json",), (20, 60), read_drivers,
     ),
     Bench(
-        "vision", "Counting from footage", "bench.vision", None, ("accuracy",), (), (30, 120), read_vision,
+        "vision", "Counting from footage", "bench.vision", None, ("accuracy",),
+        ("accuracy", "suite", "cost", "tracker", "peers", "empty", "footage"), (30, 120), read_vision,
     ),
     Bench(
         "sync", "Sync to the platform, feed, kills of either side", "bench.sync",
