@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from gateway.projections.baseline import WEEKS_LEAST, Forecast, Usual
 from gateway.projections.footfall import FootfallHour, FootfallLine
+from gateway.projections.kpi_view import Outlook
 from gateway.projections.sales import SalesHour
 from gateway.status.today import DayFacts, today
 
@@ -101,3 +103,13 @@ def test_an_hour_without_a_count_is_unknown_in_the_chart() -> None:
         )
     )  # fmt: skip
     assert [(it.people_in, it.sales) for it in told.hours] == [(5, None), (None, 10)]
+
+
+def test_people_are_compared_with_the_usual_from_the_days_first_count_on() -> None:
+    """A counter that began an hour ago is not held against the whole usual morning."""
+    usual = tuple(Usual(number, 60.0, WEEKS_LEAST) for number in range(24))
+    outlook = Outlook(day="2026-11-22", usual=usual, forecast=Forecast(day="2026-11-22"))
+    hour_now = (NOW_MS - NOW_MS % HOUR_MS, 12)
+    for hours, expected in ((1.0, 60), (0.25, 15), (4.0, 240)):
+        told = today(day(lines=(line(58, hours=hours),), outlook=outlook, hour_now=hour_now))
+        assert told.people_in.usual == expected, hours
