@@ -34,7 +34,7 @@ from gateway.redaction import redacted
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_IDLE_S = 0.5
+_IDLE_S = 1.0
 _REST_MOST_S = 0.2
 _ANSWER_S = 30.0
 _DURABLE_S = 5.0

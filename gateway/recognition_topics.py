@@ -18,7 +18,7 @@ from gateway.clock import rfc3339_s
 from gateway.errors import Rejected, Unavailable
 from gateway.shopper.hints import Notice, Recognition
 
-_STEP_S = 0.25
+_STEP_S = 0.5
 _BAD = re.compile(r"[^A-Za-z0-9_.-]+")
 
 

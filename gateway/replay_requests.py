@@ -43,7 +43,7 @@ from gateway.shopper.subjects import ShopperSubjects
 
 log = logging.getLogger(__name__)
 
-_LOOK_EVERY_S = 0.5
+_LOOK_EVERY_S = 1.0
 _COMMIT_S = 30.0
 _ANSWER_KEPT_S = 3600.0
 _LANE = ".replays"

@@ -43,7 +43,7 @@ SUBJECTS = (
 )
 CHUNK = 2_000
 _READ_BYTES = 4 << 20
-_REST_S = 0.3
+_REST_S = 1.0
 _ANSWER_S = 20.0
 _FULL_RETRY_S = 1.0
 _KEEP_EVERY = 5_000  # events without anything to write, read again after a crash
