@@ -19,6 +19,7 @@ _TILE_HEIGHT, _GAP = 47.0, 5.0
 _INK, _SOFT, _LINE = "#1c2321", "#55605c", "#d5dbd8"
 _COLOURS = ("#1f6f5c", "#9aa5a1", "#c77b30")
 _ROWS_MOST = 6
+_CHINESE = "STSong-Light"
 
 
 def as_pdf(document: Document) -> bytes:
@@ -29,7 +30,7 @@ def as_pdf(document: Document) -> bytes:
 
     font = "Helvetica"
     if document.language == "zh_CN" or not _latin(document):
-        font = "STSong-Light"
+        font = _CHINESE
         pdfmetrics.registerFont(UnicodeCIDFont(font))
     file = io.BytesIO()
     canvas = Canvas(file, pagesize=(_WIDTH, _HEIGHT), invariant=1)
@@ -178,6 +179,8 @@ class _Page:
         self._canvas.drawRightString(x, y, self._cut(said, size, width))
 
     def _cut(self, said: str, size: float, width: float) -> str:
+        if self._font == _CHINESE:
+            said = said.replace("·", "|")  # the font is the viewer's own, and many show a box for it
         if self._canvas.stringWidth(said, self._font, size) <= width:
             return said
         while said and self._canvas.stringWidth(said + "…", self._font, size) > width:
