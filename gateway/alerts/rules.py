@@ -103,7 +103,6 @@ _LIMITS: dict[Cause, str] = {
     "coupon_risk": "coupon_share",
     "battery_low": "battery_percent",
 }
-LIMITED = frozenset(_LIMITS)
 """Causes with a `limit`."""
 
 
