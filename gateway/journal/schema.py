@@ -7,7 +7,10 @@ it costs 0.2 s and 25 MB that a running gateway does not need. Knows no event.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,6 +81,19 @@ def migrations() -> Migrations:
     return journal
 
 
+@contextlib.contextmanager
+def _without(module: str) -> Iterator[None]:
+    """Keep a library from loading another that it takes where it is installed: a gateway has no memory to spare."""
+    absent = module not in sys.modules
+    if absent:
+        sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if absent:
+            del sys.modules[module]
+
+
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring the schema up to date; a database from a newer version is refused, never altered.
 
@@ -92,9 +108,10 @@ def migrate(connection: sqlite3.Connection) -> None:
             "open journal", f"schema {version}", f"this version knows schemas up to {SCHEMA_VERSION}",
             "install the version of the gateway that wrote it, or a newer one",
         )  # fmt: skip
-    from sqlite_utils import Database
+    with _without("numpy"):
+        from sqlite_utils import Database
 
-    migrations().apply(Database(connection, execute_plugins=False))
+        migrations().apply(Database(connection, execute_plugins=False))
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 

@@ -29,6 +29,7 @@ from gateway.journal import cursor, identity
 from gateway.journal.disk import NO_ROOM, Ballast, ballast_path, suspect, take_lock
 from gateway.journal.packing import LEARNED_LIMIT, Packer, learn, plain, row_crc, unpack
 from gateway.journal.quarantine import with_topic
+from gateway.journal.remains import put_dictionaries
 from gateway.journal.rows import dictionaries_of
 from gateway.journal.schema import BACKUP_MARK, StreamEpoch, connect_writer, fill_share, head_of
 
@@ -164,6 +165,7 @@ class JournalWriter:
             restored = connection.execute("PRAGMA application_id").fetchone()[0] == BACKUP_MARK
             self._begin_epochs("restored" if restored else reason)
             self._begin_boot()
+            self._recover_dictionaries()
             identity.save(self.path, connection)
             for stream in STREAMS:
                 self._heads[stream] = head_of(connection, stream)
@@ -412,6 +414,19 @@ class JournalWriter:
                 (self._heads[stream] - _DEDUPE_RELOAD,),
             )
             self._seen.update((row[0], None) for row in tail if row[0])
+
+    def _recover_dictionaries(self) -> None:
+        """Take back what only the identity file still knows, so that a dictionary's number is never given again.
+
+        A disk that lies about having written can lose the row and keep rows that need it; under another dictionary of
+        the same number they would be read as nonsense.
+        """
+        connection = self._connected()
+        known = {int(row[0]) for row in connection.execute("SELECT id FROM dictionary")}
+        missing = {n: it for n, it in identity.load(self.path).dictionaries.items() if n not in known}
+        if missing:
+            with contextlib.suppress(JournalFull), self._transaction():
+                put_dictionaries(connection, missing, int(self.clock.now().wall_s * 1000))
 
     def _take_dictionary(self) -> None:
         """Pack with the newest dictionary of this journal, and look at the newest bodies to judge it by."""

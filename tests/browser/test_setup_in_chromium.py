@@ -124,7 +124,7 @@ def test_a_file_that_somebody_broke_is_said_and_the_page_stays_up(shop: RealShop
 
 def test_a_line_is_moved_by_keys_and_finger_a_zone_and_a_person_drawn_and_saved(shop: RealShop, visit: Visit) -> None:
     page = manager(visit, shop, "/settings/cameras/door/draw", viewport=PHONE, has_touch=True)
-    page.wait_for_function("document.getElementById('frame').naturalWidth > 0")
+    shop.until(lambda: page.evaluate("document.getElementById('frame').naturalWidth > 0"))
     start = page.get_by_role("button", name="Start of main")
     start.focus()
     for _ in range(4):
@@ -159,7 +159,7 @@ def test_a_camera_that_dies_while_drawing_is_said_and_the_drawing_is_saved_all_t
     shop: RealShop, visit: Visit
 ) -> None:
     page = manager(visit, shop, "/settings/cameras/door/draw")
-    page.wait_for_function("document.getElementById('frame').naturalWidth > 0")
+    shop.until(lambda: page.evaluate("document.getElementById('frame').naturalWidth > 0"))
     page.route("**/api/cameras/**", lambda route: route.fulfill(status=503, body="no picture now"))
     page.get_by_role("button", name="New picture").click()
     page.get_by_text("shows no picture now").wait_for()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import multiprocessing
 import sqlite3
@@ -128,6 +129,23 @@ def test_a_learned_dictionary_is_used_and_survives(
     writer.open()
     found = everything(path)
     assert all(draft(number, size=8).body[1:] in found["observations", number + 1] for number in range(600))
+
+
+def test_a_lost_dictionary_is_taken_back_and_its_number_is_not_given_again(
+    writer: JournalWriter, draft: MakeDraft, path: Path, everything: Everything
+) -> None:
+    """A disk that lied can lose the row of a dictionary and keep events that need it; a copy lies beside."""
+    for start in range(0, 600, 20):
+        writer.append([draft(number, size=8) for number in range(start, start + 20)])
+    before = everything(path)
+    writer.close()
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        phrases = connection.execute("SELECT id, bytes FROM dictionary").fetchall()
+        connection.execute("DELETE FROM dictionary")
+    writer.open()
+    with JournalReader(path) as reader:
+        assert [tuple(row) for row in reader.query("SELECT id, bytes FROM dictionary")][:1] == phrases != []
+    assert everything(path) == before
 
 
 def test_a_dictionary_takes_only_what_events_share() -> None:
