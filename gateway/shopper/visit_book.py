@@ -162,7 +162,7 @@ class VisitBook:
             stop.wait(0.05)
             return
         try:
-            machine = self._machine or self._prepare(stop)
+            machine = self._prepare(stop) if self._machine is None else self._machine
             more = self._fold(machine, stop)
         except JournalFull:
             self._machine = None

@@ -239,8 +239,9 @@ class Visits:
         """Visits under way."""
         return sum(case.state == "open" for case in self._cases.values())
 
-    def __len__(self) -> int:
-        """Everything that is followed."""
+    @property
+    def followed(self) -> int:
+        """How many visits are in memory, under way or told."""
         return len(self._cases)
 
     # -- facts

@@ -36,6 +36,15 @@ def rows(shop: VisitShop, sql: str) -> list[Any]:
         return [tuple(row) for row in reader.query(sql)]
 
 
+def test_a_shop_without_visits_is_begun_once_and_not_at_every_step(shop: VisitShop) -> None:
+    """What begins a book reads thousands of events and writes; nobody being there is no reason to do it again."""
+    shop.fold()
+    machine = shop.desk.machine
+    assert machine is not None and machine.followed == 0
+    shop.fold(3)
+    assert shop.desk.machine is machine
+
+
 def test_a_visit_is_told_into_the_journal_with_its_evidence_and_the_consent_it_rests_on(shop: VisitShop) -> None:
     shop.put([shop.beacon("a", "shoes")])
     shop.clock.advance(300)

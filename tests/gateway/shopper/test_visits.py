@@ -61,8 +61,8 @@ def test_what_was_seen_before_the_act_is_filled_in_up_to_the_window() -> None:
 def test_a_person_who_was_only_seen_has_no_visit_and_is_forgotten() -> None:
     machine = Visits(RULES)
     machine.take(seen(10, "shoes"))
-    assert machine.tick(54 * MINUTE_MS) == [] and len(machine) == 1
-    assert machine.tick(56 * MINUTE_MS) == [] and len(machine) == 0
+    assert machine.tick(54 * MINUTE_MS) == [] and machine.followed == 1
+    assert machine.tick(56 * MINUTE_MS) == [] and machine.followed == 0
     assert machine.counters.forgotten == 1
 
 
@@ -198,7 +198,7 @@ def test_what_is_followed_is_bounded_and_whoever_has_no_visit_goes_first() -> No
     machine.take(scan(1, "kept"))
     for number in range(CASES_MOST + 50):
         machine.take(seen(2, "shoes", f"n{number}"))
-    assert len(machine) == CASES_MOST and machine.counters.surplus == 51 and machine.open == 1
+    assert machine.followed == CASES_MOST and machine.counters.surplus == 51 and machine.open == 1
 
 
 _facts = st.lists(
