@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import queue
 import threading
 import time
@@ -64,7 +65,9 @@ class StatusServer:
         self._settings = gateway.settings.page
         self._desk = _Desk(Observer(gateway), Page(gateway.settings.gateway.time_zone))
         accounts = Accounts(data_directory(gateway.settings), gateway.clock)
-        self.door = Door(accounts, gateway.audit, gateway.clock, local=self._settings.host in LOOPBACK)
+        self.door = Door(
+            accounts, gateway.audit, gateway.clock, local=self._settings.host in LOOPBACK, changed=self._desk.outdated
+        )
         tls = ServerTls(
             "page", self._settings.host, self._settings.names, (self._settings.cert_file, self._settings.key_file),
             data_directory(gateway.settings), gateway.settings.gateway.store, gateway.clock,
@@ -134,6 +137,10 @@ class _Desk:
         self.stopping = asyncio.Event()
 
     # -- on the loop's thread
+
+    def outdated(self) -> None:
+        """Somebody changed something: the next answer comes from a new look, so that they see it done."""
+        self._looked_s = -math.inf
 
     def begin(self) -> None:
         """Remember the loop, so that the end can be told to it."""
@@ -255,8 +262,8 @@ class _Desk:
     def _look(self) -> Snapshot:
         now_s = time.monotonic()
         if self._snapshot is None or now_s - self._looked_s >= FRESH_S:
+            self._looked_s = now_s  # before the look: what is changed during it is for the next one
             self._snapshot = snapshot(self._observer.observe())
-            self._looked_s = now_s
             self._rendered.clear()
         return self._snapshot
 

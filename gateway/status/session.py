@@ -63,7 +63,9 @@ class Busy(StorefrontError):
 class Door:
     """What signing in needs. `work` runs what takes long (a PIN's hash, a commit) off the loop, two at a time."""
 
-    def __init__(self, accounts: Accounts, audit: Audit, clock: Clock, *, local: bool) -> None:
+    def __init__(
+        self, accounts: Accounts, audit: Audit, clock: Clock, *, local: bool, changed: Callable[[], None] = lambda: None
+    ) -> None:
         """Store.
 
         Args:
@@ -71,10 +73,12 @@ class Door:
             audit: what they did.
             clock: ends sessions.
             local: the page listens on loopback only.
+            changed: called after every write, on the loop's thread: what was rendered before it is out of date.
         """
         self.accounts, self.audit = accounts, audit
         self.sessions = Sessions(accounts, clock)
         self.local = local
+        self.changed = changed
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="page-door")
         self._waiting = 0
 
@@ -171,7 +175,10 @@ def require(role: Role) -> Callable[[Endpoint], Endpoint]:
                     return PlainTextResponse("this did not come from the gateway's own page\n", 403)
                 if not hmac.compare_digest(await _token(request), visitor.csrf.encode()):
                     return PlainTextResponse("this form is out of date: load the page again\n", 403)
-            return await endpoint(request)
+            answer = await endpoint(request)
+            if not reads(request):
+                door_of(request).changed()
+            return answer
 
         guarded.guarded = True  # type: ignore[attr-defined]
         return guarded
