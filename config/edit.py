@@ -23,7 +23,13 @@ from config.settings import Settings
 from gateway.durable_file import sync_directory, write_draft
 from gateway.errors import ConfigError, Rejected, Unavailable
 
-LIVE = ("devices", "cameras", "log")  # tables that a running gateway takes over; every other one waits for a restart
+LIVE = (
+    "devices",
+    "cameras",
+    "floor",
+    "alerts",
+    "log",
+)  # tables that a running gateway takes over; every other one waits for a restart
 _MOST_CHANGES = 200
 _NEW_MODE = 0o600
 

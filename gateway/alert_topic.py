@@ -76,5 +76,7 @@ class AlertTopic:
         self._written, self._written_s = state, now.mono_s
 
     def close(self) -> None:
-        """Disconnect."""
+        """Disconnect; where the topic was switched off, nothing is left standing on it."""
+        if not (self._desk.settings.enabled and self._desk.settings.mqtt):
+            self._session.publish(self._topic, b"", retain=True)
         self._session.close()

@@ -12,8 +12,9 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from random import SystemRandom
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from config.edit import LIVE, restart_needed
 from config.loader import data_directory, journal_path, load, resolve_secret
@@ -29,6 +30,7 @@ from devices.usb_hints import hint_of
 from gateway.access.accounts import Accounts
 from gateway.access.audit import Audit
 from gateway.access.notes import Notes
+from gateway.alert_workers import AlertWorkers
 from gateway.alerts.desk import AlertDesk
 from gateway.broker_worker import BrokerWorker
 from gateway.clock import Clock, SystemClock
@@ -64,7 +66,6 @@ from gateway.shopper.subjects import ShopperSubjects
 from gateway.shopper.visit_book import VisitBook, VisitDesk
 from gateway.shopper.visits import Rules
 from gateway.status.snapshot import PluggedDevice
-from gateway.status.verdict import ALERT_TOPIC
 from gateway.stock_hours import StockHours
 from gateway.subject_data import TABLES
 
@@ -78,6 +79,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SOURCES, WITNESSES, DELIVERY, JOURNAL, PAGE, BROKER = 0, 5, 10, 20, 25, 30  # stages: the order of stopping
+_SEEN = ("floor", "alerts")  # tables that are looked at whenever they are needed
 _STATUS_EVERY_S = 10.0
 _SALVAGE_S = 120.0  # asked of systemd again and again while a salvage holds the start up
 
@@ -148,6 +150,9 @@ class Gateway:
         if self.visits is not None:
             self.forgets.append(self.visits.erased)
         self.supervisor = Supervisor(self.clock)
+        self._alert_workers = AlertWorkers(
+            self, lambda: self._session("mqtt-alerts", ()), self._has_broker, (WITNESSES, DELIVERY)
+        )
         self.broker = Broker(self.directory / "broker", settings.broker.port)
         self._broker_up = threading.Event()
         self._broker_added = False
@@ -183,7 +188,8 @@ class Gateway:
     def reload(self) -> list[str]:
         """Read the configuration file again and apply what can change while running.
 
-        Devices come, go and change at once; everything else waits for a restart. The journal is never touched.
+        Devices, cameras, alerts and the floor plan change at once (`config.edit.LIVE`); everything else waits for a
+        restart. The journal is never touched.
 
         Returns:
             One line for each thing applied, or in need of a restart.
@@ -204,12 +210,9 @@ class Gateway:
             said.append(f"applied: log.level = {fresh.log.level}")
         said += self._apply_plans(plans)
         said += self._apply_cameras(cameras)
-        self.settings = Settings(
-            **{name: getattr(self.settings, name) for name in Settings.__struct_fields__ if name not in LIVE},
-            devices=fresh.devices,
-            cameras=fresh.cameras,
-            log=fresh.log,
-        )
+        said += [f"applied: {name} changed" for name in _SEEN if getattr(fresh, name) != getattr(self.settings, name)]
+        self.settings = msgspec.structs.replace(self.settings, **{name: getattr(fresh, name) for name in LIVE})
+        said += [f"applied: {line}" for line in self._alert_workers.apply(fresh.alerts)]
         return said or ["nothing changed"]
 
     def ask_reload(self) -> None:
@@ -315,8 +318,7 @@ class Gateway:
             self._add_coupons(self.coupons)
         if self.visits is not None:
             self._add_visits(self.visits)
-        if self.settings.alerts.enabled:
-            self._add_alerts()
+        self._alert_workers.apply(self.settings.alerts)
         if self.settings.page.enabled:
             add("ports", self._port_watch, patience_s=30.0, stage=SOURCES)
             add("page", self._page, patience_s=30.0, stage=PAGE)
@@ -336,6 +338,9 @@ class Gateway:
             self.supervisor.add(name, partial(self._mqtt_source, name, plans), patience_s=30.0, stage=SOURCES)
         else:
             self.supervisor.add(name, partial(self._serial_source, plans[0]), patience_s=30.0, stage=SOURCES)
+
+    def _has_broker(self) -> bool:
+        return self._broker_added or self.settings.broker.mode == "external"
 
     def _coupon_topics(self) -> bool:
         settings = self.settings
@@ -361,8 +366,7 @@ class Gateway:
         book = partial(VisitBook, desk, self.journal_path, self.commits, self.origin, self.clock)
         self.supervisor.add("visits", book, patience_s=60.0, stage=WITNESSES)
         settings = self.settings
-        broker = settings.broker.mode == "external" or self._broker_added
-        if settings.visits.mqtt and broker:
+        if settings.visits.mqtt and self._has_broker():
             from gateway.recognition_topics import RecognitionTopics
 
             self.supervisor.add(
@@ -373,26 +377,6 @@ class Gateway:
                 ),
                 patience_s=30.0, stage=WITNESSES,
             )  # fmt: skip
-
-    def _add_alerts(self) -> None:
-        from gateway.alert_topic import AlertTopic
-        from gateway.alert_watch import AlertWatch
-        from sync.alarms import committing
-
-        settings, desk, clock = self.settings, self.alerts, self.clock
-        watch = partial(AlertWatch, self, desk, committing(self.inlet))
-        self.supervisor.add("alerts", watch, patience_s=60.0, stage=WITNESSES)
-        if settings.alerts.mqtt and (self._broker_added or settings.broker.mode == "external"):
-            self.supervisor.add(
-                ALERT_TOPIC, lambda: AlertTopic(settings, desk, clock, MqttLink(self._session("mqtt-alerts", ()))),
-                patience_s=30.0, stage=DELIVERY,
-            )  # fmt: skip
-        if settings.alerts.webhooks:
-            from gateway.alert_telling import Telling  # HTTP libraries, only where somebody is told
-
-            for hook in settings.alerts.webhooks:
-                telling = partial(Telling, settings, hook, desk, clock, SystemRandom())
-                self.supervisor.add(f"webhook-{hook.name}", telling, patience_s=60.0, stage=DELIVERY)
 
     def _desk(self) -> CameraDesk:
         """What all cameras share; made with the first of them, and so is the watch over accepted lines."""

@@ -56,6 +56,10 @@ class AlertBook:
         self._missed: dict[int, float] = {}
         self._began_s: float | None = None
 
+    def obey(self, rules: Mapping[Cause, Rule]) -> None:
+        """Go by other rules from now on; how long a cause has been seen still counts."""
+        self._rules = rules
+
     @property
     def alerts(self) -> tuple[Alert, ...]:
         """All that are kept, the oldest first."""

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from config.settings import Settings, WebhookSettings
+from config.settings import AlertSettings, Settings, WebhookSettings
 from gateway.alerts.alert import SEVERITIES, Alarm, Alert, AlertsView, HookState, Message, Seen
 from gateway.alerts.book import AlertBook, State
 from gateway.alerts.keeping import read_state, write_state
@@ -29,7 +29,7 @@ _MOST_ALARMS: Final = 100
 
 
 class AlertDesk:
-    """Life: `open` before the first look; nothing to release."""
+    """Life: `open` before the first look, `obey` when the configuration changes, `close` when there are no alerts."""
 
     def __init__(self, directory: Path, settings: Settings, clock: Clock) -> None:
         """Store; without `open` there are no alerts."""
@@ -61,6 +61,32 @@ class AlertDesk:
             self._state = msgspec.structs.replace(state, outbox=known)
             self._book = AlertBook(self.rules, state)
             self._is_open = True
+            self.version += 1
+
+    def obey(self, settings: AlertSettings) -> None:
+        """Go by other settings from the next look on. What waits for a webhook that is gone is dropped.
+
+        What is up stays up: a rule that was switched off, or a limit that is no longer reached, ends its alerts as
+        if the cause were gone.
+        """
+        with self._lock:
+            if settings == self.settings:
+                return
+            self.settings, self.rules, self.limits = settings, rules_of(settings), limits_of(settings)
+            self._book.obey(self.rules)
+            self._hooks = {
+                hook.name: self._hooks.get(hook.name, HookState(name=hook.name, waiting=0))
+                for hook in settings.webhooks
+            }  # fmt: skip
+            known = tuple(message for message in self._state.outbox if message.hook in self._hooks)
+            self._state = msgspec.structs.replace(self._state, outbox=known)
+            self.version += 1
+
+    def close(self) -> None:
+        """Nobody looks any more: nothing is up. The file stays, and `open` goes on from it."""
+        with self._lock:
+            self._is_open = False
+            self._state, self._book = State(), AlertBook(self.rules)
             self.version += 1
 
     # -- what is there
@@ -224,7 +250,8 @@ class AlertDesk:
         self._state = msgspec.structs.replace(self._state, outbox=tuple(outbox))
 
     def _count(self, hook: str, *, sent: int = 0, dropped: int = 0, problem: str | None = None) -> None:
-        kept = self._hooks[hook]
+        if (kept := self._hooks.get(hook)) is None:  # taken out of the configuration while it was being told
+            return
         self._hooks[hook] = msgspec.structs.replace(
             kept, sent=kept.sent + sent, dropped=kept.dropped + dropped,
             problem=kept.problem if problem is None else problem,

@@ -188,6 +188,10 @@ def test_the_topic_holds_the_last_state_and_is_written_anew_on_a_new_connection(
     assert all(name == "store/0042/alerts" and retain for name, _, retain in session.sent)
     assert states[1]["worst"] == "warning" and states[1]["alerts"][0]["cause"] == "device:till1"
     topic.close()
+    assert len(session.sent) == 3  # a gateway that stops leaves it standing
+    shop.alerts.obey(AlertSettings(mqtt=False))
+    topic.close()
+    assert session.sent[3:] == [("store/0042/alerts", b"", True)]  # one that is told to keep off takes it away
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,8 @@ def test_the_first_device_behind_the_broker_brings_the_broker_and_a_second_reloa
     """Without it the new device's session would wait for a broker that nobody starts."""
     assert "broker" not in running.states()
     running.write(BEACONS)
-    assert running.gateway.reload() == ["applied: broker added", "applied: mqtt-devices added"]
+    added = ["broker", "mqtt-devices", "alert-topic"]  # alerts have a place to stand on from now on
+    assert running.gateway.reload() == [f"applied: {name} added" for name in added]
     running.until(lambda: running.states()["mqtt-devices"] == "running")
     running.write("")
     assert running.gateway.reload() == ["applied: mqtt-devices removed"]
@@ -100,3 +101,43 @@ def test_a_mistake_in_a_camera_is_told_at_the_reload_and_changes_nothing(running
     with pytest.raises(ConfigError, match="nothing to count"):
         running.gateway.reload()
     assert "mqtt-devices" not in running.states()
+
+
+ALERTS = """[floor]
+width_m = 30.0
+[alerts]
+quiet_hours = ""
+[[alerts.rules]]
+cause = "queue_long"
+limit = 12
+[[alerts.webhooks]]
+name = "duty"
+shape = "generic"
+url = "env:NO_SUCH_HOOK"
+"""
+
+
+def test_the_floor_and_the_alerts_follow_the_file_while_everything_runs(running: Running) -> None:
+    """A limit holds at the next look; a webhook's worker comes, changes and goes; without alerts nobody looks."""
+    gateway = running.gateway
+    running.write(ALERTS)
+    assert gateway.reload() == ["applied: floor changed", "applied: alerts changed", "applied: webhook-duty added"]
+    assert gateway.settings.floor.width_m == 30.0 and gateway.alerts.limits.queue_people == 12
+    running.until(lambda: running.states()["webhook-duty"] == "failed")  # its address is not there
+    running.write(ALERTS.replace("NO_SUCH", "NOR_SUCH"))
+    assert gateway.reload() == ["applied: alerts changed", "applied: webhook-duty changed"]
+    running.write("[alerts]\nenabled = false\n")
+    gone = ["applied: alerts removed", "applied: webhook-duty removed"]
+    assert gateway.reload() == ["applied: floor changed", "applied: alerts changed", *gone]
+    assert "alerts" not in running.states() and gateway.alerts.view().hooks == ()
+    running.write("")
+    assert gateway.reload() == ["applied: alerts changed", "applied: alerts added"]
+    running.until(lambda: running.states()["alerts"] == "running")
+
+
+def test_what_is_saved_on_the_set_up_page_is_taken_over_by_the_running_gateway(running: Running) -> None:
+    desk = running.gateway.setup_desk
+    desk.save({"alerts.quiet_hours": "01:00-02:00", "floor.depth_m": 9.0}, "alerts", None)
+    running.until(lambda: running.gateway.settings.floor.depth_m == 9.0)
+    running.until(lambda: running.gateway.alerts.settings.quiet_hours == "01:00-02:00")
+    assert desk.now().restart == () and not desk.now().pending

@@ -208,6 +208,29 @@ def test_what_is_seen_is_not_told_and_what_is_put_off_is_told_then(tmp_path: Pat
     assert kept.next_message("duty") is None
 
 
+def test_settings_that_change_while_it_runs_hold_from_the_next_look_on(tmp_path: Path) -> None:
+    """A webhook that is gone is owed nothing and may still report; a rule that is off ends what it began."""
+    clock = FakeClock()
+    kept = desk(tmp_path, clock)
+    looks(kept, clock, 320, TILL)
+    message = kept.next_message("duty")
+    assert message is not None
+    other = msgspec.structs.replace(HOOK, name="other")
+    off = AlertRuleSettings(cause="till_dark", enabled=False)
+    kept.obey(settings(quiet_hours="", webhooks=(other,), rules=(off,)).alerts)
+    kept.failed("duty", "HTTP 500")  # its exchange was under way
+    kept.settled(message)
+    assert [hook.name for hook in kept.view().hooks] == ["other"] and kept.next_message("other") is None
+    assert len(kept.view().now) == 1
+    looks(kept, clock, 400, TILL)
+    over = kept.next_message("other")
+    assert over is not None and over.kind == "cleared" and kept.view().now == ()
+    kept.close()
+    assert kept.view().past == ()
+    kept.open()
+    assert len(kept.view().past) == 1 and kept.next_message("other") == over
+
+
 def test_a_webhook_hears_its_severities_only_and_its_box_is_bounded(tmp_path: Path) -> None:
     clock = FakeClock()
     kept = desk(tmp_path, clock, webhooks=(msgspec.structs.replace(HOOK, least="critical", cleared=False),))

@@ -1,0 +1,111 @@
+"""The workers of alerts: the watch, the topic and one for each webhook, as `[alerts]` wants them now.
+
+Composition: who is needed is compared with who runs, so a start and a reload are the same act. Knows no alert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from random import SystemRandom
+from typing import Any, Protocol
+
+import msgspec
+
+from config.settings import AlertSettings
+from devices.transports.mqtt import MqttLink
+from devices.transports.mqtt_settings import MqttSettings
+from gateway.alert_watch import AlertWatch
+from gateway.alert_watch import Gateway as Watched
+from gateway.runtime.supervisor import Supervisor
+from gateway.runtime.worker import Factory
+from gateway.status.verdict import ALERT_TOPIC
+
+WATCH = "alerts"
+_PATIENCE_S = 60.0
+
+
+class Gateway(Watched, Protocol):
+    """What is needed of `gateway.app.Gateway`."""
+
+    @property
+    def supervisor(self) -> Supervisor:
+        """Who runs the workers."""
+        ...
+
+
+class _Wanted(msgspec.Struct, frozen=True):
+    """A worker there should be. `like`: equal as long as the running one will do."""
+
+    like: Any
+    make: Factory
+    stage: int
+
+
+class AlertWorkers:
+    """Used on the main thread."""
+
+    def __init__(
+        self, gateway: Gateway, session: Callable[[], MqttSettings], has_broker: Callable[[], bool],
+        stages: tuple[int, int],
+    ) -> None:  # fmt: skip
+        """Store.
+
+        Args:
+            gateway: see `Gateway`.
+            session: how the topic's session reaches the broker; asked on its worker's thread.
+            has_broker: whether there is a broker in the shop now.
+            stages: of stopping: the watch's, and theirs who take alerts out.
+        """
+        self._gateway, self._session, self._has_broker, self._stages = gateway, session, has_broker, stages
+        self._running: dict[str, Any] = {}
+
+    def apply(self, settings: AlertSettings) -> list[str]:
+        """Have the desk obey these settings, and bring, change and end workers as they say.
+
+        Returns:
+            One line for each worker that came, changed or went.
+        """
+        desk, supervisor = self._gateway.alerts, self._gateway.supervisor
+        desk.obey(settings)
+        wanted = self._wanted(settings)
+        said = []
+        for name in [name for name in self._running if name not in wanted]:
+            supervisor.remove(name)
+            del self._running[name]
+            said.append(f"{name} removed")
+        for name, it in wanted.items():
+            if name not in self._running:
+                supervisor.add(name, it.make, patience_s=_PATIENCE_S, stage=it.stage)
+                said.append(f"{name} added")
+            elif self._running[name] != it.like:
+                supervisor.replace(name, it.make)
+                said.append(f"{name} changed")
+            self._running[name] = it.like
+        if not settings.enabled:
+            desk.close()
+        return said
+
+    def _wanted(self, alerts: AlertSettings) -> dict[str, _Wanted]:
+        if not alerts.enabled:
+            return {}
+        from sync.alarms import committing
+
+        gateway, desk, clock = self._gateway, self._gateway.alerts, self._gateway.clock
+        watching, telling = self._stages
+        found = {WATCH: _Wanted(None, partial(AlertWatch, gateway, desk, committing(gateway.inlet)), watching)}
+        if alerts.mqtt and self._has_broker():
+            found[ALERT_TOPIC] = _Wanted(None, self._topic, telling)
+        if alerts.webhooks:
+            from gateway.alert_telling import Telling  # HTTP libraries, only where somebody is told
+
+            for hook in alerts.webhooks:
+                make = partial(Telling, gateway.settings, hook, desk, clock, SystemRandom())
+                found[f"webhook-{hook.name}"] = _Wanted(hook, make, telling)
+        return found
+
+    def _topic(self) -> Any:
+        from gateway.alert_topic import AlertTopic
+
+        gateway = self._gateway
+        return AlertTopic(gateway.settings, gateway.alerts, gateway.clock, MqttLink(self._session()))
