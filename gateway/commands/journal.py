@@ -15,8 +15,9 @@ from gateway.commands.ownership import become_owner
 from gateway.commands.progress import bar
 from gateway.errors import JournalError
 from gateway.journal import disk, integrity
+from gateway.journal.diagnosis import assess
 from gateway.journal.integrity import VerifyReport
-from gateway.journal.salvage import SalvageReport, assess
+from gateway.journal.salvage import SalvageReport
 from gateway.journal.salvage import salvage as recover
 
 

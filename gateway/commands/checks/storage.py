@@ -24,8 +24,8 @@ from gateway.commands.checks.scene import Scene, ago
 from gateway.errors import JournalError
 from gateway.housekeeping import salvage_under_way
 from gateway.journal import disk
+from gateway.journal.diagnosis import assess
 from gateway.journal.integrity import JournalStats, stats, verify
-from gateway.journal.salvage import assess
 from gateway.journal.schema import WAL_LIMIT_BYTES
 from gateway.journal.writer import REFUSE_ABOVE
 
