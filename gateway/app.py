@@ -64,7 +64,7 @@ from gateway.shopper.key_ring import KeyRing
 from gateway.shopper.platform_consents import ConsentDesk
 from gateway.shopper.subjects import ShopperSubjects
 from gateway.shopper.visit_book import VisitBook, VisitDesk
-from gateway.shopper.visits import Rules
+from gateway.shopper.visit_case import Rules
 from gateway.status.snapshot import PluggedDevice
 from gateway.stock_hours import StockHours
 from gateway.subject_data import TABLES

@@ -30,8 +30,9 @@ from gateway.journal.erasure import SubjectTable
 from gateway.journal.reader import JournalReader
 from gateway.journal.schema import head_of
 from gateway.shopper.hints import Recognition
+from gateway.shopper.visit_case import Case, Rules
 from gateway.shopper.visit_facts import Act, Fact, Sighting, Sold, Timeline, fact_of
-from gateway.shopper.visits import Case, Counters, Ended, Rules, Visits
+from gateway.shopper.visits import Counters, Ended, Visits
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -202,11 +203,11 @@ class VisitBook:
                     self._ahead[stream] = facts[-1].when.now_ms
             ended = machine.tick(min(self._ahead.get(stream, 0) for stream in STREAMS))
             self._announce(machine, now_ms, int(now.wall_s * 1000))
-            rows = [case for name in machine.dirty if (case := machine.case(name)) is not None]
+            rows = [case for name in machine.cases.dirty if (case := machine.cases.get(name)) is not None]
             saved = [(case.id, msgspec.msgpack.encode(case), _words(case)) for case in rows]
-            gone = list(machine.gone)
-            machine.dirty.clear()
-            machine.gone.clear()
+            gone = list(machine.cases.gone)
+            machine.cases.dirty.clear()
+            machine.cases.gone.clear()
         for name in gone + [it.case for it in ended]:
             self._desk.recognition.gone(name)
         idle = all(self._positions[it] - self._kept[it] < _KEEP_EVERY for it in STREAMS)
@@ -321,7 +322,7 @@ class VisitBook:
         machine.counters = msgspec.structs.replace(self._desk.machine.counters) if self._desk.machine else Counters()
         for body in bodies:
             try:
-                machine.restore(_case_of(body))
+                machine.cases.add(_case_of(body))
             except (msgspec.DecodeError, UnicodeDecodeError):
                 log.warning("visits=unreadable rows=1")
         if place.epochs != self._epochs:

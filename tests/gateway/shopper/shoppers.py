@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.event_types import Shopper, VisitClosed
+from gateway.shopper.visit_case import Rules
 from gateway.shopper.visit_facts import Act, Person, Sighting, Sold, Tagged, When, Withdrawn
-from gateway.shopper.visits import Rules, Visits
+from gateway.shopper.visits import Visits
 
 NOON_MS = 1_795_312_800_000
 MINUTE_MS = 60_000

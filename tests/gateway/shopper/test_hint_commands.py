@@ -16,7 +16,8 @@ from gateway.shopper.hints import Recognition
 from gateway.shopper.identifiers import Identifier
 from gateway.shopper.sealing import Sealer, key_from_text
 from gateway.shopper.visit_book import VisitDesk
-from gateway.shopper.visits import Rules, Visits
+from gateway.shopper.visit_case import Rules
+from gateway.shopper.visits import Visits
 from sync.commands import Command
 from tests.gateway.shopper.conftest import Shop
 

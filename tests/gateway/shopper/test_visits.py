@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.shopper.visit_case import Rules
 from gateway.shopper.visit_evidence import HIGHEST, PROVES, SUPPORTS, confidence
-from gateway.shopper.visits import CASES_MOST, Rules, Visits
+from gateway.shopper.visits import CASES_MOST, Visits
 from tests.gateway.shopper.shoppers import GTIN, MINUTE_MS, RULES, day, sale, scan, seen, tag, when, withdrawn
 
 

@@ -17,7 +17,7 @@ from gateway.journal.reader import JournalReader
 from gateway.journal.writer import JournalWriter
 from gateway.shopper.hints import Recognition
 from gateway.shopper.visit_book import VisitBook, VisitDesk
-from gateway.shopper.visits import Rules
+from gateway.shopper.visit_case import Rules
 from tests.gateway.shopper.counter import AT_ONCE
 from tests.gateway.shopper.shoppers import GTIN, RULES
 
