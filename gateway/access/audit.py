@@ -30,6 +30,7 @@ _LANE = ".audit"
 _COMMIT_S = 4.0
 _PAGE = 500
 _SUBJECT = 120
+_BROKEN_OFF = ("restored", "salvaged")  # epochs before which events may be missing
 _STREAM = type_of(AuditRecorded).stream
 _TYPE = type_of(AuditRecorded).name
 GENESIS = "0" * 64
@@ -54,6 +55,7 @@ class _Head(msgspec.Struct, frozen=True):
     hash: str
     pending: str = ""
     position: int = 0
+    epoch: str = ""  # of the transactions, when the trail last looked
 
 
 class Audit:
@@ -112,11 +114,28 @@ class Audit:
         finally:
             self._lock.release()
 
+    def look_at_journal(self) -> None:
+        """Record that the journal was restored from a copy or salvaged, once for each time; durable when it returns.
+
+        Acts between the copy and the restore are missing in it then: this is the record that says why.
+
+        Raises:
+            Unavailable: it could not be recorded; call again.
+        """
+        with JournalReader(self._journal) as reader:
+            epoch = reader.epochs(_STREAM)[-1]
+        if self._settled().epoch == epoch.epoch:
+            return
+        if epoch.reason in _BROKEN_OFF:
+            self.record(f"journal.{epoch.reason}", role="box", subject=epoch.epoch)
+        with self._lock:
+            self._refuse_while_in_flight()
+            self._save(msgspec.structs.replace(self._settled(), epoch=epoch.epoch))
+
     def _record(self, act: str, account: str, role: str, outcome: Outcome, subject: str, at_s: float | None) -> None:
         if not self._commits.is_open:
             raise self._failed("the journal is not open")
-        if self._in_flight is not None and not self._in_flight.is_set():
-            raise self._failed("the act before still waits for the journal")
+        self._refuse_while_in_flight()
         head = self._settled()
         now = self._clock.now()
         record = AuditRecorded(
@@ -136,7 +155,11 @@ class Audit:
         self._in_flight = durable
         if not durable.wait(max(0.0, until_s - time.monotonic())):
             raise self._failed("the journal did not take it in time")
-        self._save(_Head(record.chain, record.number, record.hash))
+        self._save(_Head(record.chain, record.number, record.hash, epoch=head.epoch))
+
+    def _refuse_while_in_flight(self) -> None:
+        if self._in_flight is not None and not self._in_flight.is_set():
+            raise self._failed("the act before still waits for the journal")
 
     def _settled(self) -> _Head:
         """The head of the chain, with a record of unknown fate looked up."""
@@ -145,7 +168,7 @@ class Audit:
             with JournalReader(self._journal) as reader:
                 for record in records(reader, head.position):
                     if record.hash == head.pending:
-                        return _Head(record.chain, record.number, record.hash)
+                        return _Head(record.chain, record.number, record.hash, epoch=head.epoch)
         return msgspec.structs.replace(head, pending="")
 
     def _load(self) -> _Head:

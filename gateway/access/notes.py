@@ -20,16 +20,20 @@ class Notes:
     def __init__(self, accounts: Accounts, audit: Audit, commits: Committing) -> None:
         """Store."""
         self._accounts, self._audit, self._commits = accounts, audit, commits
+        self._looked = False
 
     def open(self) -> None:
         """Nothing to acquire."""
 
     def step(self, stop: threading.Event) -> None:
-        """Put the oldest note into the trail, or wait a moment.
+        """Put the oldest note into the trail, or wait a moment; before the first, what became of the journal.
 
         Raises:
             Unavailable: the accounts cannot be read, or the trail not be written; the note stays.
         """
+        if self._commits.is_open and not self._looked:
+            self._audit.look_at_journal()
+            self._looked = True
         notes = self._accounts.book().notes if self._commits.is_open else ()
         if not notes:
             stop.wait(_EVERY_S)

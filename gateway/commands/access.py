@@ -17,7 +17,7 @@ from gateway.access.accounts import Accounts, Role
 from gateway.access.audit import newest, records, verify
 from gateway.clock import SystemClock
 from gateway.commands.common import print_json, settings_of
-from gateway.commands.ownership import become_owner
+from gateway.commands.ownership import as_owner, become_owner
 from gateway.errors import Rejected, Unavailable
 from gateway.journal.reader import JournalReader
 
@@ -150,7 +150,11 @@ def tls_show(config: Path | None, *, as_json: bool) -> int:
 def tls_export(config: Path | None, target: Path) -> int:
     """Copy the authority's certificate (never its key) to where a phone can fetch it."""
     settings = settings_of(config)
-    source = data_directory(settings) / "tls" / "ca.pem"
+    directory = data_directory(settings)
+    source = directory / "tls" / "ca.pem"
+    if source.exists():
+        with as_owner(directory):
+            Accounts(directory, SystemClock()).note("tls.export", target.name)
     try:
         target.write_bytes(source.read_bytes())
     except OSError as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from gateway.errors import Unavailable
@@ -28,3 +30,30 @@ def become_owner(directory: Path) -> None:
             "act for the gateway's user", str(directory), error.strerror or str(error),
             "run the command as that user: sudo -u storefront storefront …",
         ) from error  # fmt: skip
+
+
+@contextlib.contextmanager
+def as_owner(directory: Path) -> Iterator[None]:
+    """Root writes something in the data directory as its owner, and is root again; nothing happens for anybody else.
+
+    Raises:
+        Unavailable: the system does not let us.
+    """
+    owner = directory.stat() if os.geteuid() == 0 and directory.exists() else None
+    if owner is None or owner.st_uid == 0:
+        yield
+        return
+    group = os.getegid()
+    try:
+        os.setegid(owner.st_gid)
+        os.seteuid(owner.st_uid)
+    except OSError as error:
+        raise Unavailable(
+            "act for the gateway's user", str(directory), error.strerror or str(error),
+            "run the command as that user: sudo -u storefront storefront …",
+        ) from error  # fmt: skip
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 
 import msgspec
 
 from config.loader import data_directory
+from gateway.access.accounts import Accounts
+from gateway.clock import SystemClock
 from gateway.commands.common import print_json, settings_of
+from gateway.commands.ownership import as_owner
 from gateway.commands.progress import bar
-from gateway.errors import Rejected
+from gateway.errors import Rejected, StorefrontError
 from gateway.event import Origin
 from gateway.wipe import Receipt, survey
 from gateway.wipe import wipe as destroy
@@ -36,6 +40,9 @@ def wipe(config: Path | None, confirmed: str | None, receipt_file: Path | None, 
         )
     if receipt_file is not None and receipt_file.resolve().is_relative_to(directory.resolve()):
         raise Rejected("wipe", str(receipt_file), "the receipt would be wiped, too", "put it elsewhere")
+    # The wipe takes the note with it; where it is refused or cut short, the gateway's audit trail tells of it.
+    with contextlib.suppress(StorefrontError), as_owner(directory):
+        Accounts(directory, SystemClock()).note("gateway.wipe", identity.store)
     with bar("wiping") as progress:
         receipt = destroy(directory, plan, time.time, spare, progress)
     text = msgspec.json.format(msgspec.json.encode(receipt)).decode() + "\n"

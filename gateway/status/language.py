@@ -40,6 +40,7 @@ class Language:
         """
         self.name = name
         self.tag = name.replace("_", "-")
+        self.zone = time_zone
         self._locale = Locale.parse(name)
         self._zone = ZoneInfo(time_zone)
         self._texts = _texts(name)

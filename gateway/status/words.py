@@ -442,5 +442,11 @@ ACTS: dict[str, str] = {
     "setup.camera.off": _("Camera switched off"),
     "setup.camera.remove": _("Camera removed"),
     "setup.camera.draw": _("Lines and zones of a camera changed"),
+    "config.set": _("Configuration changed by the platform"),
+    "gateway.enrol": _("Enrolment at the platform"),
+    "gateway.wipe": _("Wiping of the gateway asked for"),
+    "tls.export": _("The store's certificate exported"),
+    "journal.restored": _("Journal restored from a copy"),
+    "journal.salvaged": _("Journal salvaged"),
 }
 """What the audit trail calls an act; another one is shown as it is."""

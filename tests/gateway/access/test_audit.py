@@ -16,6 +16,7 @@ from gateway.errors import Unavailable
 from gateway.event import Origin
 from gateway.event_types import AuditRecorded
 from gateway.intake.inlet import Inlet
+from gateway.journal import integrity
 from gateway.journal.commit_loop import CommitLoop
 from gateway.journal.reader import JournalReader
 from gateway.journal.writer import JournalWriter
@@ -74,6 +75,34 @@ def test_acts_of_several_lives_are_one_chain(shop: Shop) -> None:
     assert verify(iter(found)) == (6, [])
     with JournalReader(shop.journal) as reader:
         assert [record.number for record in newest(reader, 2)] == [6, 5]
+
+
+def test_a_journal_that_was_restored_is_told_of_once_and_explains_what_is_missing(shop: Shop, tmp_path: Path) -> None:
+    """The trail goes on from where the gateway was, so that what the copy lacks shows as a gap beside the record."""
+    shop.audit().look_at_journal()  # a fresh journal is nothing to tell
+    for number in range(3):
+        shop.audit().record("account.add", subject=str(number))
+        if number == 0:
+            integrity.backup(shop.journal, tmp_path / "copy.db")
+    shop.close()
+    for path in shop.folder.glob("journal.db*"):
+        path.unlink()
+    (tmp_path / "copy.db").rename(shop.journal)
+    again = Shop(shop.folder)
+    again.open()
+    try:
+        for _ in range(2):
+            audit = again.audit()
+            audit.look_at_journal()
+            audit.look_at_journal()
+        found = again.trail()
+        assert [(it.number, it.act, it.role) for it in found] == [
+            (1, "account.add", ""),
+            (4, "journal.restored", "box"),
+        ]
+        assert verify(iter(found))[1] == [Finding(4, "missing", 2)]
+    finally:
+        again.close()
 
 
 def test_every_change_to_the_trail_is_found(shop: Shop) -> None:

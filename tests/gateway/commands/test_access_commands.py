@@ -60,6 +60,20 @@ def test_an_account_is_added_listed_reset_and_removed_and_every_act_is_noted(
     ]  # fmt: skip
 
 
+def test_handing_the_stores_certificate_out_is_noted_and_looking_at_it_is_not(
+    tmp_path: Path, config: Path, accounts: Accounts
+) -> None:
+    with pytest.raises(Unavailable, match="No such file"):
+        access.tls_export(config, tmp_path / "ca.pem")
+    access.tls_show(config, as_json=True)
+    authority = tmp_path / "data" / "tls" / "ca.pem"
+    authority.parent.mkdir(parents=True)
+    authority.write_text("PEM")
+    assert accounts.book().notes == ()
+    access.tls_export(config, tmp_path / "to-the-phones.pem")
+    assert [(it.act, it.subject) for it in accounts.book().notes] == [("tls.export", "to-the-phones.pem")]
+
+
 def test_the_running_gateway_puts_the_notes_into_the_trail_and_a_changed_record_is_found(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

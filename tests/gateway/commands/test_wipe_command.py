@@ -9,6 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from gateway.access.accounts import Accounts
+from gateway.clock import SystemClock
 from gateway.errors import Rejected, Unavailable
 from gateway.event import Origin
 from gateway.journal.disk import take_lock
@@ -71,6 +73,8 @@ def test_a_running_gateway_is_not_wiped(storefront, shop):
     said = storefront("wipe", "--config", shop.config, "--yes", store)
     os.close(lock)
     assert said.code != 0
+    notes = Accounts(directory, SystemClock()).book().notes
+    assert [(note.act, note.subject) for note in notes] == [("gateway.wipe", store)]  # for the trail of who runs there
     assert (directory / "keys" / "2026-11-22.daykey").exists()
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 import time
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import httpx
 
@@ -57,7 +60,10 @@ def test_a_missing_port_is_on_the_page_with_what_to_do_and_a_sale_is_counted_wit
             )
             assert (signed.status_code, signed.headers["location"]) == (303, "/")
             until("/", "Sale ¥88.80")
-            until("/audit", "Signed in")
+            trail = until("/audit", "Signed in")
+            at, shown = re.findall(r'<time datetime="([^"]+)">([^<]+)</time>', trail)[0]
+            in_the_shop = datetime.fromisoformat(at).astimezone(ZoneInfo("Asia/Shanghai"))
+            assert f"{in_the_shop:%H:%M:%S}" in shown and "Asia/Shanghai" in trail
             until("/", '<span class="number"><small>≥</small>¥88.80</span>')  # no till is connected: a lower bound
             total = http.get("/api/status").json()["status"]["delivery"]["total"]
             assert total["accepted"] == sum(
