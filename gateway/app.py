@@ -143,7 +143,7 @@ class Gateway:
             self.coupons = desk(self)
         self.visits: VisitDesk | None = None
         if settings.visits.enabled:
-            self.visits = self.subjects.watch = _visit_desk(settings, self.clock)
+            self.visits = self.subjects.watch = _visit_desk(settings, self.clock, self.consents)
         self.alerts = AlertDesk(self.directory, settings, self.clock)
         self.chores = Chores(self)
         self.forgets: list[Forget] = [self.consents.erased]  # of rooms that hold a person's keys in memory
@@ -547,13 +547,13 @@ class Gateway:
         return said
 
 
-def _visit_desk(settings: Settings, clock: Clock) -> VisitDesk:
+def _visit_desk(settings: Settings, clock: Clock, consents: Consents) -> VisitDesk:
     visits = settings.visits
     rules = Rules(
         idle_ms=int(visits.idle_min * 60_000), after_sale_ms=int(visits.after_sale_min * 60_000),
         exits=frozenset(visits.exits), fitting_rooms=frozenset(visits.fitting_rooms),
     )  # fmt: skip
-    return VisitDesk(rules, Recognition(clock, visits.hints))
+    return VisitDesk(rules, Recognition(clock, visits.hints), lambda record: consents.ended(record, clock.now().wall_s))
 
 
 def _camera_plans(settings: Settings, file: Path | None) -> list[CameraPlan]:

@@ -52,6 +52,12 @@ class Subjects(Protocol):
     def linked(self, member: Identity, others: Sequence[Identity], at: Instant, happened_s: float) -> Linked | None:
         """The member and further identifiers that the same person proved theirs; None where consent does not cover it.
 
+        Args:
+            member: who acted.
+            others: what is theirs from now on, then what no longer is.
+            at: when the reading was received.
+            happened_s: when it happened, seconds since 1970.
+
         Raises:
             Rejected: one of the others is no identifier.
             Unavailable: whether there is a consent cannot be known now.

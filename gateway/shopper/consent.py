@@ -159,7 +159,7 @@ class Consents:
         granted: dict[str, str] = {}
         withdrawn, expired = set(), set()
         for purpose, row in rows.items():
-            if row.withdrawn_ms and row.withdrawn_ms >= row.granted_ms:
+            if _is_withdrawn(row):
                 withdrawn.add(purpose)
             elif row.expires_ms <= now_ms:
                 expired.add(purpose)
@@ -236,6 +236,30 @@ class Consents:
             raise
         self.counters.withdrawn += 1
         return max(ended, key=lambda row: row.granted_ms).terms.record if ended else None
+
+    def ended(self, record: str, now_s: float) -> frozenset[str]:
+        """The purposes that whoever gave the consent `record` allows no more.
+
+        Where several persons share a record it does not say who, so only what all of them have ended counts. A record
+        that is not known says nothing: the person may have given a newer one.
+
+        Raises:
+            Unavailable: the journal does not answer.
+        """
+        now_ms = int(now_s * 1000)
+        with self._lock:
+            try:
+                self._open()
+                rows = self._reader.query("SELECT DISTINCT person FROM consent WHERE record = ? LIMIT 50", (record,))
+            except JournalFull:
+                return frozenset()  # nor can anything be granted
+            except JournalError as error:
+                raise Unavailable("look up consent", "journal", error.reason, error.hint) from error
+            persons = [self._of(bytes(row["person"])) for row in rows]
+        ended: list[set[str]] = [
+            {it.purpose for it in each.values() if _is_withdrawn(it) or it.expires_ms <= now_ms} for each in persons
+        ]
+        return frozenset(set.intersection(*ended)) if ended else frozenset()
 
     def is_anothers(self, record: str, identifier: Identifier) -> bool:
         """Whether somebody else's consent has this record already: then it does not name one.
@@ -495,6 +519,10 @@ def _keep(connection: sqlite3.Connection, taken: Mapping[bytes, Mapping[Purpose,
             for purpose, at_ms in purposes.items()
         ]
         _write(connection, person, rows, 0, withdrawn_last=False)
+
+
+def _is_withdrawn(row: Consent) -> bool:
+    return bool(row.withdrawn_ms) and row.withdrawn_ms >= row.granted_ms
 
 
 def _withdrawn(row: Consent, at_ms: int, now_ms: int) -> Consent:

@@ -110,21 +110,29 @@ class ShopperSubjects:
         return None
 
     def linked(self, member: Identity, others: Sequence[Identity], at: Instant, happened_s: float) -> Linked | None:
-        """The member and what else is theirs, sealed; see `gateway.intake.person.Subjects`.
+        """The member and what else is theirs; see `gateway.intake.person.Subjects`.
 
-        Only the platform joins identifiers, so the member's consent must cover `matching`, and no withdrawal may stand
-        against any of the others.
+        Joining identifiers is matching, so the member's consent must cover that, and no withdrawal may stand against
+        any of the others. What is theirs now gets its key of the day, too, where `visits` allow one: the act joins the
+        two for this day's visits. What was given up is the platform's alone to know.
         """
         told = [self.identifier(other.scheme, other.value) for other in others]
         subject = self.subject((member,), at, happened_s)
         if subject is None or subject.shopper.sealed is None:
             return None
         standings = [self._consents.standing(each, at.wall_s, happened_s) for each in told]
-        if any("matching" in standing.withdrawn for standing in standings):
+        withdrawn = frozenset().union(*(standing.withdrawn for standing in standings))
+        if "matching" in withdrawn:
             self.counters.withdrawn += 1
             return None
-        shoppers = [self._shopper(each, at, visits=False, matching=True) for each in told]
-        return Linked(subject, tuple(shopper for shopper in shoppers if shopper is not None))
+        shopper = subject.shopper
+        if "visits" in withdrawn:
+            shopper = msgspec.structs.replace(shopper, day_key=None)
+        shoppers = [
+            self._shopper(each, at, visits=nth == 0 and shopper.day_key is not None, matching=True)
+            for nth, each in enumerate(told)
+        ]
+        return Linked(Subject(shopper, subject.consent), tuple(it for it in shoppers if it is not None))
 
     def counts(self) -> dict[str, int]:
         """What became of readings with persons and of consents, since the start, by name."""

@@ -31,7 +31,7 @@ from gateway.journal.reader import JournalReader
 from gateway.journal.schema import head_of
 from gateway.shopper.hints import Recognition
 from gateway.shopper.visit_case import Case, Rules
-from gateway.shopper.visit_facts import Act, Fact, Sighting, Sold, Timeline, fact_of
+from gateway.shopper.visit_facts import Act, Fact, Linked, Sighting, Sold, Timeline, fact_of
 from gateway.shopper.visits import Counters, Ended, Visits
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,7 @@ _WARM = 20_000  # events of a stream that are read again at a start, for the tag
 _APART_MS = 300_000  # how far one stream may be ahead of the other
 _LIVE_MS = 300_000  # whoever acted longer ago is not announced to staff
 _BLOCKED_MOST = 10_000
+_REVIEW_S = 15.0  # a consent that has ended drops what rests on it within that
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS visit_case (id TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS visit_subject (case_id TEXT, word TEXT, PRIMARY KEY (case_id, word)) WITHOUT ROWID",
@@ -88,12 +89,15 @@ class _ToldEvent(msgspec.Struct):
 class VisitDesk:
     """What outlives a worker: withdrawals on their way, who is recognised, and the hold on what is in memory."""
 
-    def __init__(self, rules: Rules, recognition: Recognition) -> None:
-        """Store."""
+    def __init__(
+        self, rules: Rules, recognition: Recognition, ended: Callable[[str], Collection[str]] = lambda record: ()
+    ) -> None:
+        """`ended`: the purposes that a consent allows no more, by its record (`Consents.ended`)."""
         self.recognition = recognition
         self.rules = rules
         self.lock = threading.Lock()
         self.machine: Visits | None = None
+        self._ended = ended
         self._withdrawn: deque[tuple[str, frozenset[str]]] = deque(maxlen=_BLOCKED_MOST)
         self._counters = Counters()
 
@@ -117,6 +121,10 @@ class VisitDesk:
         with self.lock:
             if self.machine is not None:
                 self.machine.erase(matches)
+
+    def ended(self, records: Sequence[str]) -> set[str]:
+        """The purposes that whoever gave any of these consents allows no more."""
+        return {purpose for record in records for purpose in self._ended(record)}
 
     def next_withdrawal(self) -> tuple[str, frozenset[str]] | None:
         """The oldest that the worker has not carried out yet."""
@@ -148,6 +156,7 @@ class VisitBook:
         self._ahead: dict[str, int] = {}  # how far each stream has been read, on the timeline
         self._epochs = ""
         self._blocked: dict[str, int] = {}
+        self._reviewed_s = 0.0
 
     def open(self) -> None:
         """Nothing yet: the journal may still be opening."""
@@ -201,6 +210,9 @@ class VisitBook:
                     self._ahead[stream] = now_ms
                 elif facts:
                     self._ahead[stream] = facts[-1].when.now_ms
+            if now.mono_s - self._reviewed_s >= _REVIEW_S:
+                self._reviewed_s = now.mono_s
+                machine.review()
             ended = machine.tick(min(self._ahead.get(stream, 0) for stream in STREAMS))
             self._announce(machine, now_ms, int(now.wall_s * 1000))
             rows = [case for name in machine.cases.dirty if (case := machine.cases.get(name)) is not None]
@@ -242,9 +254,10 @@ class VisitBook:
 
     def _is_blocked(self, fact: Fact) -> bool:
         """Whether it was said before its person took the consent back."""
-        if not self._blocked or not isinstance(fact, Act | Sighting | Sold) or fact.person is None:
+        if not self._blocked or not isinstance(fact, Act | Sighting | Sold | Linked) or fact.person is None:
             return False
-        return fact.when.now_ms <= self._blocked.get(fact.person.key, -1)
+        keys = (fact.person.key, fact.key) if isinstance(fact, Linked) else (fact.person.key,)
+        return any(fact.when.now_ms <= self._blocked.get(key, -1) for key in keys)
 
     def _announce(self, machine: Visits, now_ms: int, wall_ms: int) -> None:
         for case in machine.fresh:
@@ -318,7 +331,7 @@ class VisitBook:
             return place, [row[0] for row in connection.execute("SELECT body FROM visit_case")]
 
         place, bodies = self._wait(self._commits.submit(begin), stop)
-        machine = Visits(self._desk.rules, self._desk.recognition.lead)
+        machine = Visits(self._desk.rules, self._desk.recognition.lead, self._desk.ended)
         machine.counters = msgspec.structs.replace(self._desk.machine.counters) if self._desk.machine else Counters()
         for body in bodies:
             try:
@@ -385,7 +398,8 @@ class VisitBook:
 
 def _words(case: Case) -> list[str]:
     """Everything in a case that stands for the person."""
-    return list(dict.fromkeys([*case.keys, *case.consents, *([case.shopper.sealed] if case.shopper.sealed else [])]))
+    named = (case.shopper.day_key, case.shopper.sealed)
+    return list(dict.fromkeys([*case.keys, *case.consents, *(word for word in named if word)]))
 
 
 def _place_of(connection: sqlite3.Connection) -> _Place:

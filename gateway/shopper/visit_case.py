@@ -18,8 +18,7 @@ from gateway.shopper.basket_tags import Match
 State = Literal["seen", "open", "told"]
 _MINUTE_MS = 60_000
 BACKFILL_MS = 45 * _MINUTE_MS  # before the act that opens: how far what was seen is filled in
-KEYS_MOST = 8
-_STAYS = 64
+KEYS_MOST, ACTS_MOST, SALES_MOST, _STAYS = 8, 40, 50, 64
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,6 +107,40 @@ class Case(msgspec.Struct):
             stay.from_ms = max(stay.from_ms, oldest_ms)
         self.first_ms = min([t_ms, *(stay.from_ms for stay in self.stays)])
 
+    def absorb(self, other: Case) -> None:
+        """What was kept of the same person under another key is of this visit, too; keys are `Cases`' to move."""
+        later = max(self, other, key=lambda it: it.last_ms)
+        stays = other.stays
+        if self.state == "open" and other.state == "seen":  # no more is filled in than this visit's own act allows
+            oldest_ms = self.acts[0].t_ms - BACKFILL_MS
+            stays = [it for it in stays if it.inside or it.to_ms >= oldest_ms]
+            for stay in stays:
+                stay.from_ms = max(stay.from_ms, oldest_ms)
+            other.first_ms = min([self.first_ms, *(stay.from_ms for stay in stays)])
+        self.first_ms = min(self.first_ms, other.first_ms)
+        self.last_ms, self.skew_ms, self.lane = later.last_ms, later.skew_ms, later.lane or self.lane
+        self.close_ms = max(self.close_ms, other.close_ms)
+        self.exit_ms = later.exit_ms
+        self.acts = sorted([*self.acts, *other.acts], key=lambda it: it.t_ms)[:ACTS_MOST]
+        self.stays = [*self.stays, *stays][:_STAYS]
+        known = {it.transaction_id for it in self.bought}
+        more = [it for it in other.bought if it.transaction_id not in known]
+        self.bought = sorted([*self.bought, *more], key=lambda it: it.t_ms)[:SALES_MOST]
+        self.basket, self.points = self.basket or other.basket, self.points or other.points
+        self.consents = list(dict.fromkeys([*self.consents, *other.consents]))[:KEYS_MOST]
+        self.named(other.shopper)
+
+    def named(self, shopper: Shopper) -> None:
+        """One identifier stands for the visit, key and seal together: what the platform can open, members first."""
+        if shopper.day_key == self.shopper.day_key:
+            self.shopper = msgspec.structs.replace(shopper, sealed=shopper.sealed or self.shopper.sealed)
+        elif _rank(shopper) > _rank(self.shopper):
+            self.shopper = shopper
+
+
+def _rank(shopper: Shopper) -> tuple[bool, bool]:
+    return shopper.sealed is not None, shopper.scheme == "member"
+
 
 class Cases:
     """All cases, by name and by key. `dirty` and `gone` say what to write down since they were emptied."""
@@ -150,14 +183,24 @@ class Cases:
             case.keys.append(key)
             self._by_key.setdefault(key, []).append(case.id)
 
+    def part(self, case: Case, key: str) -> None:
+        """A key turned out not to be this person's alone."""
+        case.keys.remove(key)
+        self._forget(case, key)
+        if case.shopper.day_key == key:
+            case.shopper = msgspec.structs.replace(case.shopper, day_key=case.keys[0], sealed=None)
+        self.dirty.add(case.id)
+
     def drop(self, case: Case) -> None:
         """Forget it."""
         del self._cases[case.id]
         for key in case.keys:
-            names = self._by_key.get(key)
-            if names is not None and case.id in names:
-                names.remove(case.id)
-                if not names:
-                    del self._by_key[key]
+            self._forget(case, key)
         self.dirty.discard(case.id)
         self.gone.add(case.id)
+
+    def _forget(self, case: Case, key: str) -> None:
+        names = self._by_key[key]
+        names.remove(case.id)
+        if not names:
+            del self._by_key[key]

@@ -96,6 +96,15 @@ class Opened(msgspec.Struct, frozen=True):
     lane: str
 
 
+class Linked(msgspec.Struct, frozen=True):
+    """The person proved, in one authenticated act, that what goes by another key of the day is theirs, too."""
+
+    when: When
+    event: str
+    person: Person
+    key: str
+
+
 class Withdrawn(msgspec.Struct, frozen=True):
     """A consent was taken back, known by its record."""
 
@@ -104,7 +113,7 @@ class Withdrawn(msgspec.Struct, frozen=True):
     purposes: tuple[str, ...]
 
 
-Fact = Act | Sighting | Sold | Tagged | Opened | Withdrawn
+Fact = Act | Sighting | Sold | Tagged | Opened | Linked | Withdrawn
 
 
 class Timeline:
@@ -178,6 +187,12 @@ class _Seen(msgspec.Struct):
 
 class _Points(msgspec.Struct):
     shopper: Shopper | None = None
+
+
+class _Link(msgspec.Struct):
+    act: str
+    shopper: Shopper
+    linked: Shopper
 
 
 class _Line(msgspec.Struct):
@@ -313,6 +328,16 @@ def _basket(head: _Head, data: msgspec.Raw, when: When) -> Fact | None:
     return Opened(when, _cut(told.lane)) if told.step == "opened" else None
 
 
+def _linked(head: _Head, data: msgspec.Raw, when: When) -> Fact | None:
+    told = msgspec.json.decode(data, type=_Link)
+    person, other = _person(head, told.shopper), told.linked.day_key
+    if person is None or not other or other == person.key:
+        return None
+    if told.shopper.scheme == told.linked.scheme == "member" and told.act != "card_change":
+        return None  # two members are two persons, until one says that a number took the other's place
+    return Linked(when, head.id, person, other)
+
+
 def _withdrawn(head: _Head, data: msgspec.Raw, when: When) -> Fact | None:
     told = msgspec.json.decode(data, type=_Consent)
     return Withdrawn(when, told.record_id, told.purposes)
@@ -325,6 +350,7 @@ _RULES: dict[bytes, Rule] = {
     b"pos.sale.v1": _sold,
     b"pos.basket.v1": _basket,
     b"consent.withdrawn.v1": _withdrawn,
+    b"member.linked.v1": _linked,
     b"beacon.arrived.v1": _seen(False),
     b"beacon.departed.v1": _seen(True),
     b"lf.card.seen.v1": _seen(False),

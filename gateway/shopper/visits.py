@@ -3,16 +3,17 @@
     (seen) ──an authenticated act──▶ open ──exit · sale + 15 min · idle 45 min──▶ told ──late evidence──▶ corrected
 
 A person who is only seen has no visit and is forgotten after the back-fill window. An act opens one, what was seen of
-the same person before is filled in, and it closes by whatever comes first. What was told stays for some hours, so that
-a sale which a till sends late makes a corrected visit that supersedes. Nothing here reads a clock: facts and `tick`
-bring the time, of `visit_facts.Timeline`. A door count is no fact of this machine. Knows no storage, no event's form.
+the same person before is filled in, and it closes by whatever comes first. What a person proves theirs in one act is
+of one visit. What was told stays for some hours, so that a sale which a till sends late makes a corrected visit that
+supersedes. Nothing here reads a clock: facts and `tick` bring the time, of `visit_facts.Timeline`. A door count is no
+fact of this machine. Knows no storage, no event's form.
 
 *Source*: EVENTS.md, `store.visit.closed.v1`; docs/visits.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from hashlib import blake2b
 
 import msgspec
@@ -20,8 +21,8 @@ import msgspec
 from gateway.event_types import VisitClosed
 from gateway.shopper.basket_tags import Basket, Move, TagBook
 from gateway.shopper.visit_account import account, match_of, visit_id
-from gateway.shopper.visit_case import BACKFILL_MS, KEYS_MOST, Bought, Case, Cases, Done, Rules
-from gateway.shopper.visit_facts import Act, Fact, Opened, Person, Sighting, Sold, Tagged, When, Withdrawn
+from gateway.shopper.visit_case import ACTS_MOST, BACKFILL_MS, KEYS_MOST, SALES_MOST, Bought, Case, Cases, Done, Rules
+from gateway.shopper.visit_facts import Act, Fact, Linked, Opened, Person, Sighting, Sold, Tagged, When, Withdrawn
 
 _MINUTE_MS = 60_000
 SETTLE_MS = _MINUTE_MS  # after an exit, and after a sale's own time: what belongs to it is still on its way
@@ -32,7 +33,7 @@ SCAN_EARLY_MS = 10_000  # the card comes before the first article
 SALE_TAKES_MS = _MINUTE_MS  # where nobody says when the basket was opened
 BASKET_MS = 20 * _MINUTE_MS
 CASES_MOST = 5_000
-_SALES, _ACTS, _CORRECTIONS = 50, 40, 5
+_CORRECTIONS = 5
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -49,7 +50,8 @@ class Counters(msgspec.Struct):
     opened: int = 0
     closed: int = 0
     corrected: int = 0
-    withdrawn: int = 0  # visits dropped because the consent was taken back meanwhile
+    withdrawn: int = 0  # visits dropped because the consent was taken back, or ended, meanwhile
+    joined: int = 0  # visits under way that turned out to be another's of the same person
     forgotten: int = 0  # persons who were only seen
     surplus: int = 0  # dropped because more than 5,000 people were followed at once
 
@@ -57,14 +59,25 @@ class Counters(msgspec.Struct):
 class Visits:
     """The machine; one thread uses it."""
 
-    def __init__(self, rules: Rules, known: Callable[[str], str] = str) -> None:
-        """`known`: the day key that stands for all of one person's, where the platform has said so."""
+    def __init__(
+        self, rules: Rules, known: Callable[[str], str] = str,
+        ended: Callable[[Sequence[str]], Collection[str]] = lambda records: (),
+    ) -> None:  # fmt: skip
+        """Store.
+
+        Args:
+            rules: what `[visits]` says.
+            known: the day key that stands for all of one person's, where the platform has said so.
+            ended: the purposes that whoever gave these consents allows no more, now.
+        """
         self.counters = Counters()
         self.tags = TagBook()
         self.cases = Cases()
         self.fresh: list[Case] = []  # whose person has identified, since this was emptied
         self._rules = rules
         self._known = known
+        self._ended = ended
+        self._shared: set[str] = set()  # keys that two persons have proved theirs; a restart finds out again
         self._baskets: dict[str, int] = {}  # lane → when a basket was opened
         self._at_exit = False  # goods were, since the last tick
         self._told: dict[str, int] = {}  # case → revision, told before this machine knew of it
@@ -81,6 +94,8 @@ class Visits:
             self._act(fact)
         elif isinstance(fact, Sighting):
             self._sighting(fact)
+        elif isinstance(fact, Linked):
+            self._link(fact)
         elif isinstance(fact, Opened):
             if len(self._baskets) > 500:
                 self._baskets.clear()
@@ -119,6 +134,11 @@ class Visits:
             self.cases.drop(case)
         self.counters.withdrawn += dropped
         return dropped
+
+    def review(self) -> None:
+        """Ask of all that are followed whether the consents still hold."""
+        for case in self.cases:
+            self._holds(case)
 
     def unseal(self, keys: Iterable[str]) -> None:
         """The consent to match was taken back: the visit stays, what only the platform can open does not."""
@@ -178,7 +198,7 @@ class Visits:
             case.points = True
             self._touch(case, fact.person, fact.when)
             return
-        if len(case.acts) < _ACTS:
+        if len(case.acts) < ACTS_MOST:
             case.acts.append(Done(fact.when.t_ms, fact.how, fact.zone))
         case.lane = fact.zone or fact.device or case.lane
         self._open(case, fact.when)
@@ -257,7 +277,7 @@ class Visits:
             self._buy(found[1], fact, "sale_after_scan")
 
     def _buy(self, case: Case, fact: Sold, proof: str) -> None:
-        if any(it.transaction_id == fact.transaction_id for it in case.bought) or len(case.bought) >= _SALES:
+        if any(it.transaction_id == fact.transaction_id for it in case.bought) or len(case.bought) >= SALES_MOST:
             return
         t_ms = fact.when.t_ms
         for done in case.acts:
@@ -310,6 +330,38 @@ class Visits:
         keys = [key for case in self.cases if fact.record in case.consents for key in case.keys]
         (self.withdraw if "visits" in fact.purposes else self.unseal)(keys)
 
+    def _link(self, fact: Linked) -> None:
+        mine = self._case(fact.person, fact.when, fact.event, create=True)
+        if mine is None or fact.key in mine.keys or fact.key in self._shared:
+            return
+        theirs = self.cases.of(fact.key)
+        if any(len(case.keys) > 1 for case in theirs):  # a household's: it says nothing about either of them
+            if len(self._shared) >= CASES_MOST:
+                self._shared.clear()
+            self._shared.add(fact.key)
+            for case in theirs:
+                if len(case.keys) > 1:
+                    self.cases.part(case, fact.key)
+            return
+        self._touch(mine, fact.person, fact.when)
+        for other in [case for case in theirs if case.state != "told"] if mine.state != "told" else []:
+            mine = self._join(mine, other, fact.when)
+        self.cases.alias(mine, fact.key)
+
+    def _join(self, one: Case, two: Case, when: When) -> Case:
+        """One visit of two of the same person; the one that began first stays."""
+        stays, goes = sorted((one, two), key=lambda it: (it.state != "open", it.first_ms))
+        self.counters.joined += goes.state == "open"
+        self.cases.drop(goes)
+        stays.absorb(goes)
+        for key in goes.keys:
+            self.cases.alias(stays, key)
+        self.cases.dirty.add(stays.id)
+        if stays.state == "open":
+            stays.close_ms = max(self._deadline(stays), when.now_ms + SETTLE_MS)
+            self.fresh.append(stays)
+        return stays
+
     # -- cases
 
     def _case(self, person: Person, when: When, event: str, *, create: bool) -> Case | None:
@@ -329,8 +381,10 @@ class Visits:
             self.counters.surplus += 1
             self.cases.drop(min(self.cases, key=lambda it: (it.state == "open", it.last_ms)))
         name = blake2b(event.encode(), digest_size=12).hexdigest()
+        before = self.cases.of(key)  # earlier this day: what was proved then still holds
+        keys = [key, *(other for case in before[:1] for other in case.keys if other != key)]
         case = Case(
-            name, [key], person.shopper, [], "seen", t_ms, t_ms, max(t_ms + BACKFILL_MS, when.now_ms),
+            name, keys, person.shopper, [], "seen", t_ms, t_ms, max(t_ms + BACKFILL_MS, when.now_ms),
             when.wall_ms - t_ms,
         )  # fmt: skip
         self.cases.add(case)
@@ -351,10 +405,7 @@ class Visits:
     def _touch(self, case: Case, person: Person, when: When) -> None:
         if person.consent and person.consent not in case.consents and len(case.consents) < KEYS_MOST:
             case.consents.append(person.consent)
-        if case.shopper.sealed is None or person.shopper.scheme == "member":
-            case.shopper = msgspec.structs.replace(
-                person.shopper, sealed=person.shopper.sealed or case.shopper.sealed, day_key=person.key
-            )
+        case.named(person.shopper)
         case.first_ms = min(case.first_ms, when.t_ms)
         if when.t_ms >= case.last_ms:
             case.last_ms, case.skew_ms = when.t_ms, when.wall_ms - when.t_ms
@@ -380,7 +431,21 @@ class Visits:
 
     # -- telling
 
+    def _holds(self, case: Case) -> bool:
+        """Whether the consents still allow the visit; what they do not allow any more goes."""
+        ended = self._ended(case.consents)
+        if "visits" in ended:
+            self.counters.withdrawn += case.state == "open"
+            self.cases.drop(case)
+            return False
+        if "matching" in ended and case.shopper.sealed is not None:
+            case.shopper = msgspec.structs.replace(case.shopper, sealed=None)
+            self.cases.dirty.add(case.id)
+        return True
+
     def _tell(self, case: Case, now_ms: int) -> list[Ended]:
+        if not self._holds(case):
+            return []
         case.changed = False
         self.cases.dirty.add(case.id)
         revision = case.revision + 1 if case.told else 0

@@ -21,7 +21,8 @@ from devices.transports.mqtt import Delivery
 from gateway.coupon_counter import CouponServer, CouponTopics
 from gateway.errors import ConfigError, Rejected, Unavailable
 from gateway.shopper.coupon_messages import LARGEST
-from tests.gateway.shopper.counter import HOME, NEVER, Counter, counter, coupon
+from tests.gateway.shopper.counter import HOME, Counter, counter, coupon
+from tests.gateway.shopper.stepped_shop import NEVER
 
 Said = dict[str, Any]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -15,16 +14,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway import event_types as types
 from gateway.clock import FakeClock
-from gateway.event import Origin, draft
-from gateway.intake.inlet import Inlet, Item
-from gateway.journal.commit_loop import CommitLoop
-from gateway.journal.reader import JournalReader
-from gateway.journal.writer import JournalWriter
+from gateway.event import draft
 from gateway.shopper.coupon_clerk import CouponClerk
 from gateway.shopper.coupon_messages import Answer, Request
 from gateway.shopper.coupon_rules import Limits
 from gateway.shopper.coupon_token import CouponToken, issue
 from gateway.shopper.coupons import CouponDesk
+from tests.gateway.shopper.stepped_shop import AT_ONCE, SteppedShop
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 PUBLIC = "A6EHv_POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg"
@@ -35,17 +31,6 @@ PLAIN = CouponToken(
     expires_s=NOW_S + DAY_S, channel="app",
 )  # fmt: skip
 HOME = msgspec.structs.replace(PLAIN, id="H-1", home="0042")
-NEVER = threading.Event()
-
-
-class _Restless(threading.Event):
-    """A stop that never comes and for which nobody waits."""
-
-    def wait(self, timeout: float | None = None) -> bool:
-        return False
-
-
-AT_ONCE = _Restless()
 
 
 def coupon(token: CouponToken = PLAIN, **changes: Any) -> str:
@@ -53,18 +38,12 @@ def coupon(token: CouponToken = PLAIN, **changes: Any) -> str:
     return issue(msgspec.structs.replace(token, **changes), KEY)
 
 
-class Counter:
+class Counter(SteppedShop):
     """Desk, clerk and journal of one shop."""
 
     def __init__(self, directory: Path, clock: FakeClock | None = None, **options: Any) -> None:
         limits = {name: options.pop(name) for name in ("per_coupon", "at_risk") if name in options}
-        self.clock = clock or FakeClock(float(NOW_S))
-        self.origin = Origin("t1", "0042", "gw01")
-        self.path = directory / "journal.db"
-        self.inlet = Inlet()
-        max_bytes = options.pop("max_bytes", 64 << 20)
-        writer = JournalWriter(self.path, "gw01", self.clock, max_bytes=max_bytes, ballast_bytes=0)
-        self.commits = CommitLoop(writer, self.inlet, window_s=0.0)
+        super().__init__(directory, clock or FakeClock(float(NOW_S)), options.pop("max_bytes", 64 << 20))
         self.restore = options.pop("restore_on_return", False)
         self.desk = CouponDesk(
             self.commits, self.origin, self.clock, Limits(store="0042", currency="CNY", **limits), {"k1": PUBLIC},
@@ -74,31 +53,19 @@ class Counter:
         self.asked = 0
 
     def open(self) -> None:
-        self.commits.open()
+        super().open()
         self.tend(4)
 
     def close(self) -> None:
         self.clerk.close()
-        self.commits.close()
+        super().close()
 
     def tend(self, times: int = 2) -> None:
         """Let the clerk do its rounds, with the commit loop running meanwhile."""
-        done = threading.Event()
-
-        def commit() -> None:
-            while not done.is_set():
-                self.commits._run_jobs()
-                done.wait(0.0005)
-
-        thread = threading.Thread(target=commit)
-        thread.start()
-        try:
+        with self.committing():
             for _ in range(times):
                 self.clerk.step(AT_ONCE)
                 self.clock.advance(2.5)
-        finally:
-            done.set()
-            thread.join()
 
     def send(self, operation: str, *, lane: str = "1", number: str = "", **fields: Any) -> Future[Answer]:
         self.asked += 1
@@ -118,16 +85,15 @@ class Counter:
         )  # fmt: skip
         entry = types.type_of(sale)
         source = self.origin.source("pos_json/till")
-        self.inlet.offer("pos", Item((draft(entry.stream, entry.name, sale, source=source, at=self.clock.now()),)))
-        self.commits.step(NEVER)
+        self.put([draft(entry.stream, entry.name, sale, source=source, at=self.clock.now())])
         self.tend()
 
     def told(self) -> list[tuple[str, dict[str, Any]]]:
         """Every coupon event of the journal: what happened, and its data."""
-        with JournalReader(self.path) as reader:
-            events = [event.decode() for event in reader.read("transactions", 0, 100_000, 1 << 30)]
         return [
-            (event["type"].split(".")[2], event["data"]) for event in events if event["type"].startswith("store.coupon")
+            (event["type"].split(".")[2], event["data"])
+            for event in self.events("transactions")
+            if event["type"].startswith("store.coupon")
         ]
 
     def steps(self) -> list[str]:

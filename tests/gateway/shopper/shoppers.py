@@ -6,7 +6,7 @@ from typing import Any
 
 from gateway.event_types import Shopper, VisitClosed
 from gateway.shopper.visit_case import Rules
-from gateway.shopper.visit_facts import Act, Person, Sighting, Sold, Tagged, When, Withdrawn
+from gateway.shopper.visit_facts import Act, Linked, Person, Sighting, Sold, Tagged, When, Withdrawn
 from gateway.shopper.visits import Visits
 
 NOON_MS = 1_795_312_800_000
@@ -57,6 +57,10 @@ def sale(
 
 def tag(minute: float, epc: str, zone: str, *, left: bool = False, gtin: str = GTIN) -> Tagged:
     return Tagged(when(minute), epc, gtin, zone, left)
+
+
+def linked(minute: float, who: str, other: str, **at: Any) -> Linked:
+    return Linked(when(minute, **at), _event(), person(who), person(other).key)
 
 
 def withdrawn(minute: float, record: str = "r1", purposes: tuple[str, ...] = ("visits",)) -> Withdrawn:

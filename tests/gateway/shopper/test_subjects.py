@@ -206,13 +206,20 @@ def linked(shop: Shop, *others: Identity) -> Linked | None:
 
 
 def test_what_a_member_proved_theirs_is_sealed_beside_them(shop: Shop) -> None:
-    """Both go to the platform, which alone joins; the second one gets no key of the day."""
+    """Both go to the platform; with the consent for visits both have a key of the day, what was given up has none."""
     assert linked(shop, PHONE) is None
     act(shop, "granted", MEMBER, "visits")
     assert linked(shop, PHONE) is None, "joining identifiers is matching"
     act(shop, "granted", MEMBER, "matching")
     told = linked(shop, PHONE)
-    assert told is not None and told.others[0].day_key is None and told.others[0].sealed is not None
+    assert told is not None and told.others[0].sealed is not None
+    own = who(shop, PHONE)
+    assert own is None and told.others[0].day_key, "the phone number has no consent of its own, the member has"
+    act(shop, "granted", PHONE, "visits")
+    own = who(shop, PHONE)
+    assert own is not None and own.shopper.day_key == told.others[0].day_key != told.subject.shopper.day_key
+    changed = linked(shop, PHONE, Identity("phone", "139 0013 8000"))
+    assert changed is not None and changed.others[0].day_key and changed.others[1].day_key is None
     assert shop.opener.open(told.others[0].sealed) == Identifier("phone", "+8613800138000")
 
 
@@ -222,5 +229,9 @@ def test_a_withdrawal_on_the_linked_identifier_stops_the_link(shop: Shop) -> Non
     shop.clock.advance(1)
     act(shop, "withdrawn", PHONE)
     assert linked(shop, PHONE) is None
+    shop.clock.advance(1)
+    act(shop, "granted", PHONE, "matching")
+    told = linked(shop, PHONE)
+    assert told is not None and told.subject.shopper.day_key is told.others[0].day_key is None, "no visits"
     with pytest.raises(Rejected):
         linked(shop, Identity("phone", "no number"))

@@ -17,9 +17,11 @@ from gateway.event import Draft
 from gateway.event_types import Shopper
 from gateway.journal.erasure import erase_rows, rows_of
 from gateway.journal.reader import JournalReader
+from gateway.shopper.consent import Consents, Purpose, Terms
 from gateway.shopper.hints import Hint
+from gateway.shopper.identifiers import Identifier
 from gateway.shopper.visit_book import SUBJECTS, VisitBook, VisitDesk
-from tests.gateway.shopper.counter import AT_ONCE
+from tests.gateway.shopper.stepped_shop import AT_ONCE
 from tests.gateway.shopper.visit_shop import VisitShop, key
 
 
@@ -168,6 +170,100 @@ def test_what_was_said_before_a_withdrawal_opens_nothing_after_it(shop: VisitSho
     shop.put([shop.scan("a")])  # agreed anew
     shop.fold()
     assert len(shop.after(60)) == 1
+
+
+def test_what_an_act_has_joined_is_one_visit_also_after_restarts_and_is_dropped_with_either_key(
+    shop: VisitShop,
+) -> None:
+    shop.put([shop.scan("a"), shop.link("a", "b")])
+    shop.fold()
+    shop.restart()
+    shop.put([shop.sale("T1", "b")])
+    (visit,) = shop.after(20)
+    assert visit["transaction_ids"] == ["T1"]
+    assert visit["shopper"] == {"day_key": key("a"), "sealed": "p1.a"}, "one identifier, key and seal together"
+    shop.restart()
+    shop.clock.advance(3600)
+    shop.put([shop.scan("b")])
+    shop.fold()
+    assert {(key("a"),), (key("b"),)} <= set(rows(shop, "SELECT word FROM visit_subject"))
+    shop.desk.withdrawn(b"person", key("a"), ["visits"])
+    assert shop.after(60) == [visit], "the second visit of the day went by both keys, too"
+
+
+@pytest.fixture
+def consents(shop: VisitShop) -> Iterator[Consents]:
+    made = Consents(shop.path, shop.commits, shop.path.with_name("consent.key"))
+    shop.ended = lambda record: made.ended(record, shop.clock.wall_s)
+    yield made
+    made.close()
+
+
+def agree(shop: VisitShop, consents: Consents, who: str, purpose: Purpose, minutes: float, record: str = "") -> None:
+    now_ms = int(shop.clock.wall_s * 1000)
+    terms = Terms(record=record or f"r-{who}")
+    expires_ms = now_ms + round(minutes * 60_000)
+    with shop.committing():
+        consents.grant(Identifier("member", who), [purpose], now_ms, expires_ms, terms, now_ms)
+
+
+def test_a_consent_that_expires_while_the_visit_is_open_drops_what_it_allowed(
+    shop: VisitShop, consents: Consents
+) -> None:
+    for who, visits_min, matching_min in (("a", 10, 500), ("b", 500, 10), ("c", 500, 500)):
+        agree(shop, consents, who, "visits", visits_min)
+        agree(shop, consents, who, "matching", matching_min)
+        shop.put([shop.scan(who, zone=f"till-{who}", sealed=f"p1.{who}")])
+    shop.fold()
+    assert shop.desk.machine is not None and shop.desk.machine.open == 3
+    assert shop.after(11) == [] and shop.desk.machine.open == 2
+    assert not [row for row in rows(shop, "SELECT word FROM visit_subject") if row[0] in ("p1.b", "p1.a", key("a"))]
+    told = {visit["shopper"]["day_key"]: visit["shopper"].get("sealed") for visit in shop.after(60)}
+    assert told == {key("b"): None, key("c"): "p1.c"}
+
+
+def test_a_consent_renewed_meanwhile_keeps_the_visit_and_one_shared_by_all_says_nothing_of_one(
+    shop: VisitShop, consents: Consents
+) -> None:
+    agree(shop, consents, "a", "visits", 10)
+    shop.put([shop.scan("a")])
+    shop.clock.advance(300)
+    agree(shop, consents, "a", "visits", 500, "r-a2")
+    agree(shop, consents, "b", "visits", 5, "all")
+    agree(shop, consents, "c", "visits", 500, "all")
+    shop.put([shop.scan(who, zone=f"till-{who}", consent="all") for who in "bc"])
+    assert len(shop.after(60)) == 3
+
+
+@pytest.mark.parametrize("purpose", ["visits", "matching"])
+def test_a_withdrawal_that_overtakes_its_scan_counts_although_everything_in_memory_was_lost(
+    shop: VisitShop, consents: Consents, purpose: Purpose
+) -> None:
+    """The scan was accepted and not read yet, the withdrawal kept and not journalled yet, when the process died."""
+    agree(shop, consents, "a", "matching", 500, "r-a")
+    agree(shop, consents, "a", "visits", 500, "r-other")
+    shop.put([shop.scan("a", sealed="p1.a")])
+    now_ms = int(shop.clock.wall_s * 1000)
+    with shop.committing():
+        consents.withdraw(Identifier("member", "a"), [purpose], None, now_ms)
+    shop.restart()
+    shop.put([shop.sale("T1", "a")])
+    told = [visit["shopper"] for visit in shop.after(60)]
+    assert told == ([] if purpose == "visits" else [{"day_key": key("a")}])
+    assert shop.desk.counts()["visits_withdrawn"] == 1 - len(told)
+
+
+def test_what_was_sealed_before_the_consent_to_match_was_taken_back_and_is_read_after_it_stays_out(
+    shop: VisitShop, consents: Consents
+) -> None:
+    agree(shop, consents, "a", "matching", 500)
+    shop.fold()
+    shop.put([shop.scan("a", sealed="p1.a")])
+    with shop.committing():
+        consents.withdraw(Identifier("member", "a"), ["matching"], None, int(shop.clock.wall_s * 1000))
+    shop.desk.withdrawn(b"person", key("a"), ["matching"])
+    (visit,) = shop.after(60)
+    assert visit["shopper"] == {"day_key": key("a")}
 
 
 def test_an_erasure_leaves_nothing_of_the_person_in_memory_or_in_the_tables(shop: VisitShop) -> None:

@@ -11,7 +11,20 @@ from hypothesis import strategies as st
 from gateway.shopper.visit_case import Rules
 from gateway.shopper.visit_evidence import HIGHEST, PROVES, SUPPORTS, confidence
 from gateway.shopper.visits import CASES_MOST, Visits
-from tests.gateway.shopper.shoppers import GTIN, MINUTE_MS, RULES, day, sale, scan, seen, tag, when, withdrawn
+from tests.gateway.shopper.shoppers import (
+    GTIN,
+    MINUTE_MS,
+    RULES,
+    day,
+    linked,
+    person,
+    sale,
+    scan,
+    seen,
+    tag,
+    when,
+    withdrawn,
+)
 
 
 def minutes(one: str, other: str) -> float:
@@ -136,9 +149,78 @@ def test_without_the_consent_to_match_the_visit_stays_and_the_sealed_identifier_
 
 
 def _sealed(act: object) -> object:
-    from tests.gateway.shopper.shoppers import person
-
     return person("a", sealed="p1.abc")
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        (linked(9, "a", "b"), scan(10, "a"), sale(20, "b", "T1")),
+        (scan(10, "a"), linked(12, "a", "b"), sale(20, "b", "T1")),
+        (scan(10, "a"), sale(20, "b", "T1"), linked(21, "a", "b")),
+        (scan(10, "b"), linked(12, "a", "b"), sale(20, "a", "T1")),
+        (seen(8, "shoes", "b"), scan(10, "a"), linked(12, "a", "b"), sale(20, "a", "T1")),
+        (linked(9, "a", "b"), linked(9.5, "a", "b"), scan(10, "b"), sale(20, "b", "T1")),
+    ],
+)
+def test_two_identifiers_that_a_person_proves_in_one_act_are_one_visit(facts: tuple[object, ...]) -> None:
+    """Whichever came first, and whatever either of them had done by then."""
+    (visit,) = day(*facts)
+    assert visit.transaction_ids == ("T1",)
+    assert minutes(visit.entered_at, visit.left_at) >= 10
+    assert bool(visit.zones) == any(getattr(fact, "zone", "") == "shoes" for fact in facts)
+
+
+def test_what_was_proved_holds_for_the_rest_of_the_day_and_for_nothing_that_was_told_before() -> None:
+    told = day(scan(10, "b"), scan(100, "a"), linked(101, "a", "b"), sale(110, "b", "T1"), scan(300, "b"),
+               sale(305, "a", "T2"))  # fmt: skip
+    assert [visit.transaction_ids for visit in told] == [(), ("T1",), ("T2",)]
+
+
+def test_without_the_act_two_identifiers_stay_two_visits_however_alike_they_go() -> None:
+    assert len(day(scan(10, "a"), scan(10, "b"), seen(11, "shoes", "a"), seen(11, "shoes", "b"), sale(20, "a"))) == 2
+
+
+def test_an_identifier_that_two_members_have_proved_theirs_joins_neither_to_the_other() -> None:
+    """A family's phone: what it does from then on is a visit of its own, and is nobody else's."""
+    machine = Visits(RULES)
+    facts = (scan(10, "a"), scan(10, "c"), linked(11, "a", "b"), linked(12, "c", "b"), linked(12.5, "a", "b"),
+             scan(13, "b"), sale(14, "a", "T1"), sale(15, "c", "T2"), sale(16, "b", "T3"))  # fmt: skip
+    for fact in facts:
+        machine.take(fact)
+    told = {it.data.transaction_ids for it in machine.tick(100 * MINUTE_MS)}
+    assert told == {("T1",), ("T2",), ("T3",)} and machine.counters.joined == 0
+
+
+def test_a_visit_made_of_two_counts_as_joined_and_a_withdrawal_under_either_drops_all_of_it() -> None:
+    machine = Visits(RULES)
+    for fact in (scan(10, "a"), scan(11, "b"), linked(12, "a", "b")):
+        machine.take(fact)
+    assert (machine.open, machine.counters.opened, machine.counters.joined) == (1, 2, 1)
+    assert machine.withdraw([person("b").key]) == 1 and machine.followed == 0
+    assert machine.tick(100 * MINUTE_MS) == []
+
+
+def test_a_consent_that_has_ended_drops_the_visit_at_the_review_and_at_the_telling() -> None:
+    """The one for visits all of it, the one for matching what only the platform can open."""
+    ended: dict[str, set[str]] = {}
+    for purposes, told_at_end in (({"visits"}, 0), ({"matching"}, 1), ({"offers"}, 1)):
+        for reviewed in (True, False):
+            ended.clear()
+            machine = Visits(RULES, ended=lambda records: {it for record in records for it in ended.get(record, ())})
+            opened = scan(10)
+            machine.take(type(opened)(opened.when, opened.event, person(sealed="p1.x"), "app_qr", "z", "s"))
+            machine.review()
+            assert machine.open == 1
+            ended["r1"] = set(purposes)
+            if reviewed:
+                machine.review()
+                assert machine.open == told_at_end
+            told = machine.tick(100 * MINUTE_MS)
+            assert len(told) == told_at_end and machine.counters.withdrawn == 1 - told_at_end
+            for it in told:
+                assert it.data.shopper is not None
+                assert it.data.shopper.sealed == (None if "matching" in purposes else "p1.x")
 
 
 def test_a_wall_clock_that_steps_closes_nothing_and_stretches_nothing() -> None:
@@ -210,6 +292,7 @@ _facts = st.lists(
             seen, st.floats(0, 200), st.sampled_from(["exit", "shoes"]), st.sampled_from("ab"), left=st.booleans(),
             dwell_s=st.floats(0, 4000),
         ),
+        st.builds(linked, st.floats(0, 200), st.sampled_from("ac"), st.just("b")),
         st.builds(tag, st.floats(0, 200), st.sampled_from(["t1", "t2"]), st.sampled_from(["till-1", "exit"])),
     ),
     max_size=25,

@@ -2,81 +2,55 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from gateway import event_types as types
 from gateway.clock import FakeClock, rfc3339_s
-from gateway.event import Draft, Origin, draft
-from gateway.intake.inlet import Inlet, Item
-from gateway.journal.commit_loop import CommitLoop
-from gateway.journal.reader import JournalReader
-from gateway.journal.writer import JournalWriter
+from gateway.event import Draft, draft
 from gateway.shopper.hints import Recognition
 from gateway.shopper.visit_book import VisitBook, VisitDesk
 from gateway.shopper.visit_case import Rules
-from tests.gateway.shopper.counter import AT_ONCE
 from tests.gateway.shopper.shoppers import GTIN, RULES
+from tests.gateway.shopper.stepped_shop import AT_ONCE, SteppedShop
 
 
 def key(who: str) -> str:
     return who.encode().hex().ljust(32, "0")
 
 
-class VisitShop:
+class VisitShop(SteppedShop):
     """Desk, book and journal of one shop."""
 
     def __init__(self, directory: Path, clock: FakeClock | None = None, rules: Rules = RULES) -> None:
-        self.clock = clock or FakeClock()
-        self.origin = Origin("t1", "0042", "gw01")
-        self.path = directory / "journal.db"
-        self.inlet = Inlet()
+        super().__init__(directory, clock or FakeClock())
         self.rules = rules
-        self.commits = CommitLoop(JournalWriter(self.path, "gw01", self.clock, ballast_bytes=0), self.inlet, window_s=0)
+        self.ended: Callable[[str], Collection[str]] = lambda record: ()
         self.begin()
 
     def begin(self) -> None:
         """As after a start: nothing in memory."""
-        self.desk = VisitDesk(self.rules, Recognition(self.clock))
+        self.desk = VisitDesk(self.rules, Recognition(self.clock), lambda record: self.ended(record))
         self.book = VisitBook(self.desk, self.path, self.commits, self.origin, self.clock)
-
-    def open(self) -> None:
-        self.commits.open()
 
     def close(self) -> None:
         self.book.close()
-        self.commits.close()
+        super().close()
 
     def restart(self) -> None:
         """The process is gone and comes back."""
         self.book.close()
         self.begin()
 
-    def put(self, drafts: Sequence[Draft]) -> None:
-        for start in range(0, len(drafts), 500):
-            assert self.inlet.offer("bench", Item(drafts[start : start + 500]))
-            self.commits.step(AT_ONCE)
-
     def fold(self, times: int = 1) -> None:
         """Let the book work, with the commit loop running meanwhile."""
-        done = threading.Event()
-
-        def commit() -> None:
-            while not done.is_set():
-                self.commits._run_jobs()
-                done.wait(0.0005)
-
-        thread = threading.Thread(target=commit)
-        thread.start()
-        try:
+        with self.committing():
             for _ in range(times):
                 self.book.step(AT_ONCE)
-        finally:
-            done.set()
-            thread.join()
 
     def after(self, minutes: float) -> list[dict[str, Any]]:
         """Let time pass, and what is told then."""
@@ -86,9 +60,7 @@ class VisitShop:
         return self.told()
 
     def told(self) -> list[dict[str, Any]]:
-        with JournalReader(self.path) as reader:
-            events = [event.decode() for event in reader.read("measurements", 0, 100_000, 1 << 30)]
-        return [event["data"] for event in events if event["type"] == "store.visit.closed.v1"]
+        return [it["data"] for it in self.events("measurements") if it["type"] == "store.visit.closed.v1"]
 
     # -- what happens
 
@@ -107,6 +79,11 @@ class VisitShop:
         shopper = types.Shopper(day_key=key(who), **fields)
         data = types.InteractionScanned(scanner="scanner-1", shopper=shopper)
         return self.event(data, zone=zone, consent=consent or f"r-{who}")
+
+    def link(self, who: str, other: str) -> Draft:
+        one, two = (types.Shopper(day_key=key(it), sealed=f"p1.{it}") for it in (who, other))
+        data = types.MemberLinked(act="login", shopper=one, linked=msgspec.structs.replace(two, scheme="app"))
+        return self.event(data, consent=f"r-{who}")
 
     def sale(
         self, name: str, who: str | None = None, *, zone: str = "till-1", gtins: Sequence[str] = (GTIN,),
