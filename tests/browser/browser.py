@@ -54,7 +54,7 @@ class Browser:
             self._http.delete(self._session)
         self._http.close()
         self._driver.terminate()
-        self._driver.wait(10)
+        self._driver.wait(30)
         assert self._driver.stdout is not None
         self._driver.stdout.close()
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from gateway.app import Gateway
 from gateway.event_types import AuditRecorded
 from gateway.journal.reader import JournalReader
 from gateway.status.server import StatusServer
+from tests.patience import until
 
 TEXT = """# written by hand
 [gateway]
@@ -54,22 +53,14 @@ class RealShop:
 
     def __enter__(self) -> RealShop:
         self._running.start()
-        self.until(lambda: self._pages and self._pages[-1].port and self.gateway.supervisor.ready())
+        until(lambda: self._pages and self._pages[-1].port and self.gateway.supervisor.ready())
         self.base = f"http://127.0.0.1:{self._pages[-1].port}"
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._running.join(15.0)
+        self._running.join(60)
         assert not self._running.is_alive()
-
-    def until(self, holds: Callable[[], Any], timeout_s: float = 40.0) -> Any:
-        """Wait until it holds."""
-        deadline_s = time.monotonic() + timeout_s
-        while not (found := holds()):
-            assert time.monotonic() < deadline_s
-            time.sleep(0.05)
-        return found
 
     def cookie(self, role: Any = "manager", name: str = "Ann") -> dict[str, Any]:
         """A session of somebody, for a browser."""

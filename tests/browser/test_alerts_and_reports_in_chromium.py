@@ -51,7 +51,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
     served.close()
     stop.set()
     gateway.inlet.wake()
-    thread.join(5)
+    thread.join(60)
     gateway.close()
 
 

@@ -15,6 +15,7 @@ from gateway.clock import SystemClock
 from sync.platform.app import platform_app
 from tests.browser.conftest import Visit
 from tests.browser.real_shop import RealShop
+from tests.patience import until
 from tests.sync.sync_parts import Served
 
 pytestmark = pytest.mark.timeout(240)
@@ -32,7 +33,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealShop]:
     with RealShop(tmp_path_factory.mktemp("shop"), camera=True) as shop:
         desk = shop.gateway.camera_desk
         assert desk is not None
-        shop.until(lambda: desk.cameras.names() and desk.view("door").state.last_frame_age_s is not None)
+        until(lambda: desk.cameras.names() and desk.view("door").state.last_frame_age_s is not None)
         yield shop
 
 
@@ -78,7 +79,7 @@ def test_a_device_is_added_corrected_at_the_field_and_heard_of_without_a_restart
     page.locator("[name='options.power_dbm']").fill("20")
     page.locator("button.main").click()
     page.wait_for_url(f"**/settings/devices/{name}?saved=1")
-    shop.until(lambda: any(it.name == name for it in shop.gateway.plans))
+    until(lambda: any(it.name == name for it in shop.gateway.plans))
     page.wait_for_selector(".state.faulted")  # nobody listens there, and the page says so by itself
     assert page.title() != "owned" and "# the old one" in shop.text()
     page.goto(shop.base + "/audit")
@@ -124,7 +125,7 @@ def test_a_file_that_somebody_broke_is_said_and_the_page_stays_up(shop: RealShop
 
 def test_a_line_is_moved_by_keys_and_finger_a_zone_and_a_person_drawn_and_saved(shop: RealShop, visit: Visit) -> None:
     page = manager(visit, shop, "/settings/cameras/door/draw", viewport=PHONE, has_touch=True)
-    shop.until(lambda: page.evaluate("document.getElementById('frame').naturalWidth > 0"))
+    until(lambda: page.evaluate("document.getElementById('frame').naturalWidth > 0"))
     start = page.get_by_role("button", name="Start of main")
     start.focus()
     for _ in range(4):
@@ -151,7 +152,7 @@ def test_a_line_is_moved_by_keys_and_finger_a_zone_and_a_person_drawn_and_saved(
     assert abs(foot - 0.8) < 0.02 and abs(height - 0.3) < 0.02
     desk = shop.gateway.camera_desk
     assert desk is not None
-    shop.until(lambda: desk.cameras.names() and desk.view("door").scene.zones)
+    until(lambda: desk.cameras.names() and desk.view("door").scene.zones)
     page.locator("#counts dd").first.wait_for()
 
 
@@ -159,7 +160,7 @@ def test_a_camera_that_dies_while_drawing_is_said_and_the_drawing_is_saved_all_t
     shop: RealShop, visit: Visit
 ) -> None:
     page = manager(visit, shop, "/settings/cameras/door/draw")
-    shop.until(lambda: page.evaluate("document.getElementById('frame').naturalWidth > 0"))
+    until(lambda: page.evaluate("document.getElementById('frame').naturalWidth > 0"))
     page.route("**/api/cameras/**", lambda route: route.fulfill(status=503, body="no picture now"))
     page.get_by_role("button", name="New picture").click()
     page.get_by_text("shows no picture now").wait_for()
@@ -196,7 +197,7 @@ def test_taps_wait_while_the_network_is_away_survive_a_reload_and_count_once(
 ) -> None:
     desk = shop.gateway.camera_desk
     assert desk is not None
-    shop.until(lambda: desk.cameras.names())
+    until(lambda: desk.cameras.names())
     page = visit(shop.base + "/privacy", locale=locale, viewport=PHONE)
     page.context.add_cookies([shop.cookie("staff", "Bo")])
     page.goto(shop.base + "/clicker")
@@ -207,14 +208,14 @@ def test_taps_wait_while_the_network_is_away_survive_a_reload_and_count_once(
     test = page.url.rsplit("/", 1)[1]
     tap_in, tap_out, undo, end = (page.locator(f"button[value={it}]") for it in ("in", "out", "undo", "stop"))
     tap_in.click()
-    shop.until(lambda: desk.test_view(test).tapped_in == 1)
+    until(lambda: desk.test_view(test).tapped_in == 1)
     page.context.set_offline(True)
     for button in (tap_in, tap_in, tap_out, undo):
         button.click()
     page.locator("#waits:not([hidden])").wait_for()
     assert page.locator("#count-in").inner_text() == "3" and desk.test_view(test).tapped_in == 1
     page.context.set_offline(False)
-    shop.until(lambda: desk.test_view(test).tapped_in == 3)
+    until(lambda: desk.test_view(test).tapped_in == 3)
     page.reload()
     page.wait_for_timeout(300)
     view = desk.test_view(test)

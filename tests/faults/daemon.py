@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,11 +22,12 @@ from gateway.errors import JournalError
 from gateway.event import STREAMS, Stream
 from gateway.journal.reader import JournalReader
 from tests.faults.traffic import connect, packet
+from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 
 
-def until(what: Callable[[], bool], timeout_s: float, every_s: float = 0.05) -> float | None:
+def until(what: Callable[[], bool], timeout_s: float = PATIENCE_S, every_s: float = 0.05) -> float | None:
     """Wait until it is so; returns after how many seconds, or None when it never was."""
     started_s = time.monotonic()
     while (waited_s := time.monotonic() - started_s) < timeout_s:
@@ -75,10 +74,10 @@ class Daemon:
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.wait(10)
+                self.process.wait(30)
             except subprocess.TimeoutExpired:
                 self.process.kill()
-                self.process.wait(5)
+                self.process.wait(30)
 
     @property
     def pid(self) -> int:
@@ -90,7 +89,7 @@ class Daemon:
         """Send it a signal."""
         os.kill(self.pid, number)
 
-    def stop(self, timeout_s: float = 10.0) -> tuple[int, float]:
+    def stop(self, timeout_s: float = PATIENCE_S) -> tuple[int, float]:
         """SIGTERM; returns the exit code and how long it took."""
         assert self.process is not None
         started_s = time.monotonic()
@@ -102,13 +101,13 @@ class Daemon:
         """kill -9."""
         assert self.process is not None
         self.process.kill()
-        self.process.wait(5)
+        self.process.wait(30)
 
     def log(self) -> str:
         """All that it and its predecessors have said."""
         return self.log_file.read_text("utf-8", "replace")
 
-    def says(self, text: str, timeout_s: float = 10.0) -> bool:
+    def says(self, text: str, timeout_s: float = PATIENCE_S) -> bool:
         """Whether the log comes to hold this text."""
         return until(lambda: text in self.log(), timeout_s) is not None
 
@@ -142,65 +141,6 @@ class Daemon:
             return bool(found)
 
         return found[-1] if until(look, timeout_s) is not None else None
-
-
-class Mosquitto:
-    """A Mosquitto as the architecture sets it up, that can be killed and started again on its port."""
-
-    def __init__(self, folder: Path) -> None:
-        """`folder`: for its configuration and messages."""
-        self._program = mosquitto_program()
-        self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = int(probe.getsockname()[1])
-        user = "user root\n" if os.geteuid() == 0 else ""
-        (folder / "mosquitto.conf").write_text(
-            f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {folder}/\n"
-            f"autosave_on_changes true\nautosave_interval 1\nmax_queued_messages 100000\nset_tcp_nodelay true\n"
-            f"sys_interval 1\n{user}"
-        )
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        """The `[broker]` table that reaches it."""
-        return f'mode = "external"\nurl = "mqtt://127.0.0.1:{self.port}"'
-
-    def __enter__(self) -> Mosquitto:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait(5)
-
-    def start(self) -> None:
-        """Start it and wait until it answers."""
-        assert self._program is not None
-        self._process = subprocess.Popen(
-            [self._program, "-c", str(self._folder / "mosquitto.conf")],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        assert until(self._answers, 10, 0.02) is not None, "mosquitto does not start"
-
-    def kill(self) -> None:
-        """kill -9."""
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait(5)
-
-    def _answers(self) -> bool:
-        with contextlib.suppress(OSError):
-            connect(self.port, "hello").close()
-            return True
-        return False
-
-
-def mosquitto_program() -> str | None:
-    """Where Mosquitto is, or None."""
-    return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 
 
 def say(port: int, *messages: tuple[str, bytes], retain: bool = False, name: str = "passer-by") -> None:

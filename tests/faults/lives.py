@@ -53,10 +53,10 @@ class Lives:
             self.kill()
         process.stdin.close()
         try:
-            process.wait(10)
+            process.wait(30)
         finally:
             process.kill()
-            process.wait(10)
+            process.wait(30)
             process.stdout.close()
 
     def start(self, cheat: str = "", point: str = "") -> None:

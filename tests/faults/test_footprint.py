@@ -7,15 +7,13 @@ from pathlib import Path
 import pytest
 
 from bench.footprint import measure
-from tests.faults.daemon import Mosquitto, mosquitto_program
+from tests.mosquitto import Mosquitto
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 
 def test_start_memory_and_idle_cpu(tmp_path: Path) -> None:
     """With twenty devices: the first event after 2 s of work at most, 105 MB, and 3 % of a core on a busy machine."""
-    if mosquitto_program() is None:
-        pytest.skip("mosquitto is not installed")
     (tmp_path / "gw").mkdir()
     with Mosquitto(tmp_path / "broker") as broker:
         found = measure(tmp_path / "gw", broker.port, idle_s=5.0, rounds=2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 from pathlib import Path
 
 import msgspec
@@ -12,11 +11,11 @@ import pytest
 from tests.faults.cheats import CHEATS
 from tests.faults.kill_harness import BrokerKind, Harness, Report
 from tests.faults.powercut import preloadable
+from tests.mosquitto import mosquitto_program
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
-_HAS_MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
-needs_mosquitto = pytest.mark.skipif(not _HAS_MOSQUITTO, reason="mosquitto is not installed")
+needs_mosquitto = pytest.mark.skipif(mosquitto_program() is None, reason="mosquitto is not installed")
 needs_compiler = pytest.mark.skipif(not preloadable(), reason="no C compiler, or no /proc: no power cuts here")
 
 KILLS_EACH = 75  # four runs, so that two workers share them: 300 in all

@@ -163,7 +163,7 @@ def connect(port: int, name: str) -> socket.socket:
     Raises:
         OSError: the broker is not there, or refuses.
     """
-    line = socket.create_connection(("127.0.0.1", port), timeout=5)
+    line = socket.create_connection(("127.0.0.1", port), timeout=30)
     line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     body = b"\x00\x04MQTT\x04\x02\x00\x3c" + struct.pack("!H", len(name)) + name.encode()
     line.sendall(b"\x10" + bytes([len(body)]) + body)

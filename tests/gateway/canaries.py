@@ -15,8 +15,7 @@ import logging
 import random
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -32,6 +31,7 @@ from gateway.journal.integrity import backup
 from gateway.journal.reader import JournalReader
 from gateway.shopper.sealing import key_to_text, new_key
 from sync.platform.app import platform_app
+from tests.patience import until
 
 UUID = "FDA50693-A4E2-4FB1-AFCF-C6EB07647825"
 CONFIG = """
@@ -254,17 +254,10 @@ def _platform(path: Path) -> Iterator[int]:
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    _until(lambda: server.started)
+    until(lambda: server.started)
     yield server.servers[0].sockets[0].getsockname()[1]
     server.should_exit = True
-    thread.join(10)
-
-
-def _until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline_s, "it did not come about in time"
-        time.sleep(0.02)
+    thread.join(60)
 
 
 def run(folder: Path, count: int) -> Found:
@@ -286,12 +279,12 @@ def run(folder: Path, count: int) -> Found:
             thread = threading.Thread(target=gateway.run, args=(stop,))
             thread.start()
             try:
-                _until(lambda: gateway.commits.is_open)
+                until(lambda: gateway.commits.is_open)
                 sent = _speak(gateway, birds, stop)
                 journal = gateway.journal_path
-                _until(lambda: gateway.inlet.size == 0)
+                until(lambda: gateway.inlet.size == 0)
                 with JournalReader(journal) as reader:
-                    _until(lambda: all(state.pending == 0 for state in reader.states()))
+                    until(lambda: all(state.pending == 0 for state in reader.states()))
                     events = [e.json for stream in STREAMS for e in reader.read(stream, 0, 1_000_000, 1 << 30)]
                     held = reader.query("SELECT * FROM quarantine")
                     consents = gateway.consents.count()
@@ -299,7 +292,7 @@ def run(folder: Path, count: int) -> Found:
                 live = {path.name: path.read_bytes() for path in (folder / "state").rglob("*") if path.is_file()}
             finally:
                 stop.set()
-                thread.join(30)
+                thread.join(60)
             relay.close()
     finally:
         root.removeHandler(handler)

@@ -82,7 +82,7 @@ def test_a_running_gateway_takes_it_over(file: Path) -> None:
         assert handler(asked(changes=changes)) == {"changed": [], "digest": digest_of(file)}
     finally:
         stop.set()
-        thread.join(10)
+        thread.join(60)
         logging.getLogger().setLevel(level)
 
 

@@ -33,7 +33,7 @@ def tell(shop: Counter, kind: str, **data: Any) -> dict[str, Any]:
 
 
 def asked(shop: Counter, operation: str, **fields: Any) -> str:
-    return shop.send(operation, **fields).result(5).reason
+    return shop.send(operation, **fields).result(30).reason
 
 
 def test_issued_coupons_are_known_by_their_id(shop: Counter) -> None:

@@ -174,7 +174,7 @@ JSON = {"content-type": "application/json"}
 
 
 def post(port: int, path: str, body: bytes, headers: dict[str, str] = JSON, method: str = "POST") -> tuple[int, Said]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         connection.request(method, path, body, headers)
         response = connection.getresponse()
@@ -248,7 +248,7 @@ def test_tills_with_tokens(serve: Callable[..., int], shop: Counter, monkeypatch
 def test_connections_that_say_nothing_shut_out_no_till(serve: Callable[..., int], shop: Counter) -> None:
     """Heads and bodies that never end: the till that is there is answered, new ones are let in again soon."""
     port = serve()
-    till = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    till = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
 
     def asks(number: str) -> int:
         till.request("POST", "/v1/coupons/reserve", ask(number, coupon(HOME)), JSON)
@@ -258,7 +258,7 @@ def test_connections_that_say_nothing_shut_out_no_till(serve: Callable[..., int]
     idle = []
     try:
         for number in range(350):
-            line = socket.create_connection(("127.0.0.1", port), timeout=5)
+            line = socket.create_connection(("127.0.0.1", port), timeout=30)
             idle.append(line)
             with contextlib.suppress(OSError):
                 line.sendall(b"POST /v1/coupons/check HTTP/1.1\r\nhost: 127.0.0.1\r\n")

@@ -9,7 +9,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from gateway.intake.inlet import Item
 from gateway.journal.reader import JournalReader
 from sync.platform.app import platform_app
 from sync.platform.store import PlatformStore
+from tests.patience import until
+from tests.ports import free_port
 
 CONFIG = """
 [storage]
@@ -49,13 +51,6 @@ streams = ["observations"]
 """
 
 
-def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline_s, "it did not come about in time"
-        time.sleep(0.05)
-
-
 @contextlib.contextmanager
 def platform(path: Path, port: int = 0) -> Iterator[int]:
     """A reference platform on loopback."""
@@ -66,14 +61,7 @@ def platform(path: Path, port: int = 0) -> Iterator[int]:
     until(lambda: server.started)
     yield server.servers[0].sockets[0].getsockname()[1]
     server.should_exit = True
-    thread.join(10)
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    thread.join(60)
 
 
 def test_events_reach_the_platform_and_the_feed_and_survive_an_outage(
@@ -104,18 +92,18 @@ def test_events_reach_the_platform_and_the_feed_and_survive_an_outage(
         until(lambda: acked() == 300)
     press(50)  # the platform is away
     with platform(tmp_path / "platform.db", port):
-        until(lambda: acked() == 350, 60.0)
+        until(lambda: acked() == 350)
         request = urllib.request.Request(f"http://127.0.0.1:{feed_port}/v1/feed?limit=500")
         with pytest.raises(urllib.error.HTTPError, match="401"):
-            urllib.request.urlopen(request, timeout=10)
+            urllib.request.urlopen(request, timeout=30)
         request.add_header("Authorization", "Bearer s3cret")
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=30) as answer:
             pulled = json.loads(answer.read())
         request.full_url += "&format=epcis"
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=30) as answer:
             assert json.loads(answer.read())["epcisBody"] == {"eventList": []}  # buttons are no items
         stop.set()
-        thread.join(20)
+        thread.join(60)
     assert not thread.is_alive()
     with JournalReader(gateway.journal_path) as reader:
         kept = [event.decode() for event in reader.read("observations", 0, 500)]
@@ -167,7 +155,7 @@ def test_an_orderly_stop_is_quick_and_takes_along_what_has_just_come_in(tmp_path
         assert durable.wait(5)
         began_s = time.monotonic()
         stop.set()
-        thread.join(20)
+        thread.join(60)
         took_s = time.monotonic() - began_s
     with JournalReader(gateway.journal_path) as reader:
         assert reader.state("observations").pending == 0
@@ -189,7 +177,7 @@ def test_an_orderly_stop_does_not_wait_for_a_platform_that_is_silent(tmp_path: P
         time.sleep(1.5)
         began_s = time.monotonic()
         stop.set()
-        thread.join(20)
+        thread.join(60)
         took_s = time.monotonic() - began_s
     assert took_s < 4.0  # 1.2 s on an idle machine
 
@@ -226,10 +214,10 @@ def test_the_platform_has_a_person_erased(tmp_path: Path) -> None:
         ):
             head = {"specversion": "1.0", "id": name, "source": "//p", "type": f"store.command.{kind}.v1"}
             store.command("gw01", name, json.dumps({**head, "data": asked}).encode())
-        until(lambda: len(received("command.completed")) == 2, 60.0)
-        until(lambda: received("interaction.scanned")[0]["data"] is None, 60.0)
+        until(lambda: len(received("command.completed")) == 2)
+        until(lambda: received("interaction.scanned")[0]["data"] is None)
         stop.set()
-        thread.join(20)
+        thread.join(60)
         (erased,) = received("subject.erased")
         outcomes = [event["data"]["outcome"] for event in received("command.completed")]
         everything = json.dumps([json.loads(body) for _, body in store.events(0, 500, ["transactions"])])
@@ -258,7 +246,7 @@ def test_the_feed_on_the_network_speaks_tls_with_the_stores_own_authority(
 
         def served() -> bool:
             try:
-                urllib.request.urlopen(f"https://localhost:{port}/v1/feed", timeout=10, context=trusting).close()
+                urllib.request.urlopen(f"https://localhost:{port}/v1/feed", timeout=30, context=trusting).close()
             except urllib.error.HTTPError as error:
                 error.close()
                 return error.code == 401  # over TLS, and asking for a token
@@ -268,7 +256,7 @@ def test_the_feed_on_the_network_speaks_tls_with_the_stores_own_authority(
 
         until(served)
         with pytest.raises((urllib.error.URLError, OSError)):
-            urllib.request.urlopen(f"http://localhost:{port}/v1/feed", timeout=10)
+            urllib.request.urlopen(f"http://localhost:{port}/v1/feed", timeout=30)
     finally:
         feed.close()
         gateway.commits.close()

@@ -69,7 +69,7 @@ class House:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self.inlet.wake()
-        self._thread.join(10)
+        self._thread.join(60)
         self.erasing.close()
 
     def _run(self) -> None:
@@ -85,7 +85,7 @@ class House:
             assert durable.wait(10)
 
     def transact(self, work: Any) -> Any:
-        return self.commits.submit(work).result(10)
+        return self.commits.submit(work).result(30)
 
     def command(self, name: str, **data: Any) -> Any:
         handler = SubjectErase(self.journal_path, self.commits, self.clock, patience_s=0.0)
@@ -202,14 +202,14 @@ def test_a_thousand_canaries_leave_no_trace(house: House, tmp_path: Path) -> Non
     before = house.events("transactions")
     keys = [key for one in persons for key in (one.day_key, one.sealed) if key]
     packed = {key.encode() for key in keys}
-    assert house.commits.empty_log().result(10)
+    assert house.commits.empty_log().result(30)
     assert hits(files(house), keys) > 500, "the test could not fail"
     assert rows_with(house.journal_path, packed) > 500, "the test could not fail"
 
     answer = house.erase("erase-1", day_keys=[one.day_key for one in persons])
 
     assert answer["events"] > 2_000
-    assert house.commits.empty_log().result(10)
+    assert house.commits.empty_log().result(30)
     backup(house.journal_path, tmp_path / "later.db")
     everywhere = [*files(house), tmp_path / "later.db"]
     assert hits(everywhere, keys) == 0
@@ -266,7 +266,7 @@ def test_a_backup_that_comes_back_is_erased_once_more_before_anybody_reads(tmp_p
         restored.work()
         with JournalReader(restored.journal_path) as reader:
             assert not reader.look(erasure.held)
-        assert restored.commits.empty_log().result(10)
+        assert restored.commits.empty_log().result(30)
         assert hits(files(restored), keys) == 0
         assert all(event["data"] is None for event in restored.events("measurements"))
         told = restored.events("transactions")[-1]["data"]

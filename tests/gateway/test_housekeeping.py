@@ -6,8 +6,7 @@ import contextlib
 import random
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from gateway.runtime.systemd import Notifier
 from gateway.shopper.consent import Consents, Terms
 from gateway.shopper.day_keys import DayKeys
 from gateway.shopper.identifiers import Identifier
+from tests.patience import until
 
 NIGHT_S = datetime(2026, 11, 22, 19, 5, tzinfo=UTC).timestamp()  # 03:05 in Shanghai
 
@@ -64,12 +64,12 @@ class House:
     def close(self) -> None:
         self._stop.set()
         self.inlet.wake()
-        self._thread.join(10)
+        self._thread.join(60)
         self.commits.close()
 
     def fill(self, stream: Stream, share: float, deliver: bool = False) -> None:
         """Write events until so much of the quota is used."""
-        while self.commits.submit(lambda _: self.writer.fill_share()).result(10) < share:
+        while self.commits.submit(lambda _: self.writer.fill_share()).result(30) < share:
             head = self.head(stream)
             drafts = [noise(head + number, stream) for number in range(200)]
             done = threading.Event()
@@ -77,7 +77,7 @@ class House:
             assert done.wait(10)
         if deliver:
             through = self.head(stream)
-            self.commits.submit(lambda c: cursor.acknowledge(c, stream, through, {}, now_ms=0)).result(10)
+            self.commits.submit(lambda c: cursor.acknowledge(c, stream, through, {}, now_ms=0)).result(30)
 
     def head(self, stream: Stream) -> int:
         with JournalReader(self.journal_path) as reader:
@@ -96,14 +96,6 @@ def noise(number: int, stream: Stream) -> Draft:
     return Draft(
         stream, "store.test.v1", b'{"source":"//t/x","type":"store.test.v1","data":{"pad":"%s"}}' % pad.encode()
     )
-
-
-def until(condition: Callable[[], Any], within_s: float = 10.0) -> None:
-    """Wait until something holds; fails after the deadline."""
-    end_s = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < end_s, "it did not happen in time"
-        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -137,7 +129,7 @@ def test_delivered_events_go_when_half_of_the_quota_is_used(house):
     """Under pressure delivered events are deleted without waiting for the night, and nothing is declared."""
     house.fill("observations", 0.6, deliver=True)
     tidy(house)
-    assert house.commits.submit(lambda _: house.writer.fill_share()).result(10) < 0.5
+    assert house.commits.submit(lambda _: house.writer.fill_share()).result(30) < 0.5
     assert _oldest(house, "observations") > 1
     assert house.events("store.loss.declared.v1") == []
 
@@ -228,7 +220,7 @@ def test_a_log_that_stays_large_is_an_alarm_and_its_end_is_said(house):
                 tidy(house)
             until(lambda: house.events("store.alarm.raised.v1"))
     assert [event["data"]["what"] for event in house.events("store.alarm.raised.v1")] == [WAL_LARGE]
-    house.commits.submit(lambda _: None).result(5)
+    house.commits.submit(lambda _: None).result(30)
     house.house._wal = house.journal_path.with_name("none")
     tidy(house)
     until(lambda: house.events("store.alarm.cleared.v1"))
@@ -269,7 +261,7 @@ def running(folder: Path) -> Iterator[Gateway]:
         yield gateway
     finally:
         stop.set()
-        thread.join(20)
+        thread.join(60)
 
 
 def kinds(path: Path) -> list[str]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from gateway.platform_commands import handlers
 from gateway.shopper.identifiers import Identifier
 from gateway.shopper.sealing import Sealer, key_from_text
 from sync.commands import Command
+from tests.patience import until
 
 CONFIG = """
 [storage]
@@ -44,13 +44,6 @@ notice_version = "1"
 """
 
 
-def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline_s, "it did not come about in time"
-        time.sleep(0.05)
-
-
 pytestmark = pytest.mark.broker
 
 
@@ -65,7 +58,7 @@ def gateway(tmp_path: Path) -> Iterator[Gateway]:
         yield made
     finally:
         stop.set()
-        thread.join(20)
+        thread.join(60)
         assert not thread.is_alive()
 
 

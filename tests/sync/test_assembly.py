@@ -92,14 +92,14 @@ def test_a_whole_gateway_under_the_supervisor_delivers_obeys_and_reports(home: P
             f"{served.url}/v1/gateways/{GATEWAY}/commands",
             json=command,
             headers={"Authorization": "Bearer a"},
-            timeout=5,
+            timeout=30,
         )
         assert given.status_code == 201
         deadline_s = time.monotonic() + 20
         while store.bounds()[1] < 31 and time.monotonic() < deadline_s:
             time.sleep(0.05)
         stop.set()
-        runner.join(10)
+        runner.join(60)
         supervisor.stop(5.0)
         events = [
             msgspec.json.decode(body)

@@ -88,7 +88,7 @@ class Rig:
     def give(self, command_id: str, kind: str = "config.set", **data: Any) -> int:
         return requests.post(
             f"{self.served.url}/v1/gateways/{GATEWAY}/commands",
-            json={"id": command_id, "type": kind, "data": data}, timeout=5,
+            json={"id": command_id, "type": kind, "data": data}, timeout=30,
         ).status_code  # fmt: skip
 
     def run(self, steps: int = 30) -> None:

@@ -55,7 +55,7 @@ class Rig:
         return enrol(self.client(), identity or self.identity, gateway, code, kind).not_after
 
     def post(self, **body: str) -> requests.Response:
-        return requests.post(self.served.url + "/v1/enrolments", json=body, timeout=5)
+        return requests.post(self.served.url + "/v1/enrolments", json=body, timeout=30)
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_the_enrolled_key_opens_the_platform_and_no_other_does(rig: Rig, tmp_pat
         client.close()
         return status
 
-    assert requests.get(rig.served.url + LANE, timeout=5).status_code == 401
+    assert requests.get(rig.served.url + LANE, timeout=30).status_code == 401
     assert asked(rig.identity, "gw01") == 404  # let in; there is no such epoch yet
     assert asked(other, "gw01") == 401 and asked(other, "gw02") == 401
     rig.clock.advance(91 * DAY_S)
@@ -255,8 +255,8 @@ def test_a_request_that_somebody_else_signed_is_refused(rig: Rig) -> None:
 )  # fmt: skip
 def test_bodies_that_are_no_enrolment_are_refused(rig: Rig, body: bytes) -> None:
     """Never a 5xx."""
-    assert requests.post(rig.served.url + "/v1/enrolments", data=body, timeout=5).status_code == 400
-    assert requests.post(rig.served.url + "/v1/enrolments", data=b" " * 20_000, timeout=5).status_code == 413
+    assert requests.post(rig.served.url + "/v1/enrolments", data=body, timeout=30).status_code == 400
+    assert requests.post(rig.served.url + "/v1/enrolments", data=b" " * 20_000, timeout=30).status_code == 413
 
 
 def test_a_key_that_others_can_read_is_not_used(rig: Rig) -> None:

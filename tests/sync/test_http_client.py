@@ -276,7 +276,7 @@ class TlsServer:
         with contextlib.suppress(OSError):
             self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
-        self.thread.join(5)
+        self.thread.join(60)
 
 
 @pytest.mark.parametrize(

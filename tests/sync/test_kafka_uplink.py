@@ -28,9 +28,9 @@ class Cluster:
 
     def __init__(self) -> None:
         self.host: Any = kafka.Producer({"bootstrap.servers": "mock", "test.mock.num.brokers": 1, "log_level": 0})
-        (broker,) = self.host.list_topics(timeout=10).brokers.values()
+        (broker,) = self.host.list_topics(timeout=30).brokers.values()
         self.server = f"{broker.host}:{broker.port}"
-        self.host.list_topics("storefront.events", timeout=10)  # the mock makes a topic that is asked for
+        self.host.list_topics("storefront.events", timeout=30)  # the mock makes a topic that is asked for
 
     def stop(self) -> None:
         self.host = None
@@ -41,7 +41,7 @@ class Cluster:
         consumer = kafka.Consumer(
             {"bootstrap.servers": self.server, "group.id": "test", "enable.partition.eof": True, "log_level": 0}
         )
-        partitions = consumer.list_topics("storefront.events", timeout=10).topics["storefront.events"].partitions
+        partitions = consumer.list_topics("storefront.events", timeout=30).topics["storefront.events"].partitions
         consumer.assign([kafka.TopicPartition("storefront.events", number, 0) for number in partitions])
         found, ended, deadline_s = [], set(), time.monotonic() + 20
         while len(ended) < len(partitions):

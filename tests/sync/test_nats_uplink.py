@@ -16,6 +16,7 @@ import pytest
 
 from gateway.clock import FakeClock
 from sync.uplink import Batch, Lane
+from tests.ports import free_port
 from tests.sync.sync_parts import Bench, Store
 
 nats = pytest.importorskip("nats", reason="the extra [nats] is not installed")
@@ -31,9 +32,7 @@ class Server:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"nats://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -52,7 +51,7 @@ class Server:
     def kill(self) -> None:
         if self.process is not None:
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait(30)
             self.process = None
 
     def stored(self) -> list[tuple[str, int]]:

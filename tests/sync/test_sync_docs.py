@@ -134,54 +134,54 @@ def test_the_answers_of_a_whole_conversation_are_as_described(served: Served) ->
     elsewhere, odd = {**headers, "sync-range": "8-9"}, {**headers, "content-encoding": "br"}
     events, commands = url + LANE + "/events", url + "/v1/gateways/gw01/commands"
     told = [
-        (session.get(url + LANE, timeout=5), lane, 404),
-        (session.post(events, body, headers=headers, timeout=5), lane + "/events", 412),
-        (session.put(url + LANE, json={"reason": "fresh"}, timeout=5), lane, 201),
-        (session.put(url + LANE, json={"reason": "fresh"}, timeout=5), lane, 200),
-        (session.put(url + LANE, json={"reason": "bored"}, timeout=5), lane, 400),
-        (session.get(url + LANE, timeout=5), lane, 200),
-        (session.post(events, body, headers=headers, timeout=5), lane + "/events", 200),
-        (session.post(events, body, headers=headers, timeout=5), lane + "/events", 200),
-        (session.post(events, body, headers=elsewhere, timeout=5), lane + "/events", 400),
-        (session.post(events, body, headers=odd, timeout=5), lane + "/events", 415),
-        (session.post(events, b"x" * 1_100_000, headers=headers, timeout=5), lane + "/events", 413),
-        (session.post(url + LANE + "/gaps", json={"first": 3, "last": 4}, timeout=5), lane + "/gaps", 200),
-        (session.post(url + LANE + "/gaps", json={"first": 9, "last": 9}, timeout=5), lane + "/gaps", 409),
-        (session.post(url + LANE + "/gaps", json={"first": 4, "last": 3}, timeout=5), lane + "/gaps", 400),
-        (session.get(url + "/v1/gateways/gw01/verdicts", timeout=5), gateway + "/verdicts", 200),
-        (session.get(url + "/v1/gateways/gw01/verdicts?after=x", timeout=5), gateway + "/verdicts", 400),
-        (session.post(url + "/v1/gateways/gw01/heartbeat", json={}, timeout=5), gateway + "/heartbeat", 200),
-        (session.post(commands, json={"id": "c", "type": "x"}, timeout=5), gateway + "/commands", 401),
-        (session.get(commands, timeout=5), gateway + "/commands", 200),
-        (session.post(url + "/v1/enrolments", json={}, timeout=5), "/v1/enrolments", 400),
-        (session.post(url + "/v1/enrolments", json=claim, timeout=5), "/v1/enrolments", 201),
-        (session.post(url + "/v1/enrolments", json={**claim, "code": "1"}, timeout=5), "/v1/enrolments", 403),
-        (session.get(url + "/v1/gateways/gw02/commands", timeout=5), gateway + "/commands", 401),
-        (session.get(url + "/v1/gateways/gw01/commands?after=x", timeout=5), gateway + "/commands", 400),
+        (session.get(url + LANE, timeout=30), lane, 404),
+        (session.post(events, body, headers=headers, timeout=30), lane + "/events", 412),
+        (session.put(url + LANE, json={"reason": "fresh"}, timeout=30), lane, 201),
+        (session.put(url + LANE, json={"reason": "fresh"}, timeout=30), lane, 200),
+        (session.put(url + LANE, json={"reason": "bored"}, timeout=30), lane, 400),
+        (session.get(url + LANE, timeout=30), lane, 200),
+        (session.post(events, body, headers=headers, timeout=30), lane + "/events", 200),
+        (session.post(events, body, headers=headers, timeout=30), lane + "/events", 200),
+        (session.post(events, body, headers=elsewhere, timeout=30), lane + "/events", 400),
+        (session.post(events, body, headers=odd, timeout=30), lane + "/events", 415),
+        (session.post(events, b"x" * 1_100_000, headers=headers, timeout=30), lane + "/events", 413),
+        (session.post(url + LANE + "/gaps", json={"first": 3, "last": 4}, timeout=30), lane + "/gaps", 200),
+        (session.post(url + LANE + "/gaps", json={"first": 9, "last": 9}, timeout=30), lane + "/gaps", 409),
+        (session.post(url + LANE + "/gaps", json={"first": 4, "last": 3}, timeout=30), lane + "/gaps", 400),
+        (session.get(url + "/v1/gateways/gw01/verdicts", timeout=30), gateway + "/verdicts", 200),
+        (session.get(url + "/v1/gateways/gw01/verdicts?after=x", timeout=30), gateway + "/verdicts", 400),
+        (session.post(url + "/v1/gateways/gw01/heartbeat", json={}, timeout=30), gateway + "/heartbeat", 200),
+        (session.post(commands, json={"id": "c", "type": "x"}, timeout=30), gateway + "/commands", 401),
+        (session.get(commands, timeout=30), gateway + "/commands", 200),
+        (session.post(url + "/v1/enrolments", json={}, timeout=30), "/v1/enrolments", 400),
+        (session.post(url + "/v1/enrolments", json=claim, timeout=30), "/v1/enrolments", 201),
+        (session.post(url + "/v1/enrolments", json={**claim, "code": "1"}, timeout=30), "/v1/enrolments", 403),
+        (session.get(url + "/v1/gateways/gw02/commands", timeout=30), gateway + "/commands", 401),
+        (session.get(url + "/v1/gateways/gw01/commands?after=x", timeout=30), gateway + "/commands", 400),
     ]  # fmt: skip
     session.headers["authorization"] = "Bearer a"
     told.append(
         (
-            session.post(commands, json={"id": "c", "type": "x"}, timeout=5),
+            session.post(commands, json={"id": "c", "type": "x"}, timeout=30),
             gateway + "/commands",
             201,
         )
     )
     session.headers["authorization"] = "Bearer w"
-    page = session.get(url + "/v1/feed", timeout=5)
+    page = session.get(url + "/v1/feed", timeout=30)
     cursor = {"cursor": page.headers["feed-next"]}
     one, consumer = "/v1/feed/consumers/{name}", url + "/v1/feed/consumers/warehouse"
     told += [
         (page, "/v1/feed", 200),
-        (session.get(url + "/v1/feed?after=x", timeout=5), "/v1/feed", 400),
-        (session.get(url + "/v1/feed/snapshot", timeout=5), "/v1/feed/snapshot", 200),
-        (session.get(consumer, timeout=5), one, 404),
-        (session.put(consumer, json=cursor, timeout=5), one, 200),
-        (session.put(consumer, json=cursor, headers={"if-match": '"99"'}, timeout=5), one, 412),
-        (session.get(consumer, timeout=5), one, 200),
-        (session.put(consumer + "x", json=cursor, timeout=5), one, 403),
-        (session.delete(consumer, timeout=5), one, 204),
-        (requests.get(url + "/v1/feed", timeout=5), "/v1/feed", 401),
+        (session.get(url + "/v1/feed?after=x", timeout=30), "/v1/feed", 400),
+        (session.get(url + "/v1/feed/snapshot", timeout=30), "/v1/feed/snapshot", 200),
+        (session.get(consumer, timeout=30), one, 404),
+        (session.put(consumer, json=cursor, timeout=30), one, 200),
+        (session.put(consumer, json=cursor, headers={"if-match": '"99"'}, timeout=30), one, 412),
+        (session.get(consumer, timeout=30), one, 200),
+        (session.put(consumer + "x", json=cursor, timeout=30), one, 403),
+        (session.delete(consumer, timeout=30), one, 204),
+        (requests.get(url + "/v1/feed", timeout=30), "/v1/feed", 401),
     ]  # fmt: skip
     for response, template, status in told:
         assert response.status_code == status, (response.request.method, response.request.url, response.text)

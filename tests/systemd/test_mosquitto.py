@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import paho.mqtt.client as mqtt
@@ -18,18 +18,14 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from tests.mosquitto import mosquitto_program
+from tests.patience import until
+from tests.ports import free_port
+
 SYSTEMD = Path(__file__).parents[2] / "systemd"
 EVENT = "store/0042/entrance/scanner/{}/event"
 
 pytestmark = pytest.mark.broker
-
-
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Poll until it holds."""
-    deadline_s = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline_s, "never happened"
-        time.sleep(0.01)
 
 
 class Broker:
@@ -37,8 +33,7 @@ class Broker:
 
     def __init__(self, program: str, folder: Path) -> None:
         self.program, self.folder = program, folder
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         (folder / "conf.d").mkdir()
         (folder / "data").mkdir()
         passwd = shutil.which("mosquitto_passwd") or pytest.skip("mosquitto_passwd is not installed")
@@ -81,7 +76,7 @@ class Broker:
     def kill(self) -> None:
         if self.process is not None:
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait(30)
             self.process = None
 
 
@@ -148,7 +143,7 @@ class Client:
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Broker]:
     """A running broker of the test's own."""
-    program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+    program = mosquitto_program()
     if program is None:
         pytest.skip("mosquitto is not installed")
     broker = Broker(program, tmp_path)

@@ -44,7 +44,7 @@ class RtspServer:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join(5.0)
+        self._thread.join(60)
         self._listening.close()
 
     def _serve(self) -> None:

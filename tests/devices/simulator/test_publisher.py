@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,21 +12,10 @@ from devices.transports.broker import Broker, find_broker
 from devices.transports.mqtt import MqttLink, MqttSettings
 from devices.transports.publisher import Publisher
 from gateway.errors import Unavailable
+from tests.patience import until
+from tests.ports import free_port
 
 pytestmark = pytest.mark.broker
-
-
-def until(true: Callable[[], bool], within_s: float = 15.0) -> bool:
-    """Whether `true` became true in time."""
-    end_s = time.monotonic() + within_s
-    while not true() and time.monotonic() < end_s:
-        time.sleep(0.02)
-    return true()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(params=["embedded", "mosquitto"])
@@ -66,20 +53,20 @@ def test_messages_published_while_the_broker_is_away_arrive_each_once_and_in_ord
         listen()
         return len(heard) >= count
 
-    assert until(lambda: listened(0) and link.subscribed)
+    until(lambda: listened(0) and link.subscribed)
     publisher = Publisher("sender", "127.0.0.1", broker.port)
     publisher.open()
     for number in range(100):
         publisher.publish("shop/a", b"%d" % number)
-    assert until(lambda: listened(100))
+    until(lambda: listened(100))
     broker.close()
-    assert until(lambda: not publisher.connected)
+    until(lambda: not publisher.connected)
     for number in range(100, 200):
         publisher.publish("shop/a", b"%d" % number)
     assert publisher.waiting == 100
     broker.open()
-    assert until(lambda: listened(200), 30.0)
-    assert until(lambda: publisher.waiting == 0)
+    until(lambda: listened(200))
+    until(lambda: publisher.waiting == 0)
     assert heard == [b"%d" % number for number in range(200)]
     assert publisher.flush(1.0)
     publisher.close()
@@ -90,11 +77,11 @@ def test_a_device_says_online_leaves_offline_and_hears_what_it_watches(broker: B
     """Status is retained; another device that watches it hears online."""
     till = Publisher("till", "127.0.0.1", broker.port, status_topic="till/status")
     till.open()
-    assert until(lambda: till.connected and till.waiting == 0)
+    until(lambda: till.connected and till.waiting == 0)
     other = Publisher("other", "127.0.0.1", broker.port, watch=("+/status",))
     assert other.heard("till/status") is None
     other.open()
-    assert until(lambda: other.heard("till/status") == b"online")
+    until(lambda: other.heard("till/status") == b"online")
     till.close()
     other.close()
 

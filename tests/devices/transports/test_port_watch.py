@@ -147,7 +147,7 @@ def test_a_port_is_seen_within_three_seconds_and_nobody_opens_it() -> None:
         assert not _opened(path)
     finally:
         stop.set()
-        thread.join(5)
+        thread.join(60)
         os.close(master)
 
 

@@ -13,6 +13,7 @@ from serial import rfc2217
 
 from devices.transports.line import line_for
 from gateway.errors import Unavailable
+from tests.ports import free_port
 
 # pyserial 3.5 names its reader thread with setters that Python has deprecated
 pytestmark = pytest.mark.filterwarnings("ignore:set(Daemon|Name).*:DeprecationWarning")
@@ -61,7 +62,7 @@ class EchoServer:
 
     def stop(self) -> None:
         self.stopping.set()
-        self.thread.join(5)
+        self.thread.join(60)
         self.listener.close()
         self.port.close()
 
@@ -115,7 +116,5 @@ def test_a_port_without_rfc2217_is_unavailable_with_a_hint() -> None:
 
 def test_nobody_listening_is_unavailable() -> None:
     """A refused connection is unavailable, not a crash."""
-    with socket.create_server(("127.0.0.1", 0)) as server_socket:
-        number = server_socket.getsockname()[1]
     with pytest.raises(Unavailable):
-        line_for(f"rfc2217://127.0.0.1:{number}").open()
+        line_for(f"rfc2217://127.0.0.1:{free_port()}").open()

@@ -9,6 +9,7 @@ import pytest
 
 from devices.transports.line import Line, line_for
 from gateway.errors import Unavailable
+from tests.ports import free_port
 
 
 @pytest.fixture
@@ -71,10 +72,8 @@ def test_a_reset_is_unavailable_and_the_line_opens_again(
 
 def test_nobody_listening_says_what_to_check() -> None:
     """A refused connection names the port as the thing to check."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
     with pytest.raises(Unavailable) as caught:
-        line_for(f"tcp://127.0.0.1:{port}").open()
+        line_for(f"tcp://127.0.0.1:{free_port()}").open()
     assert "port" in caught.value.hint
 
 

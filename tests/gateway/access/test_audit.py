@@ -49,7 +49,7 @@ class Shop:
         self.stop.set()
         self.inlet.wake()
         if self.thread.ident is not None:
-            self.thread.join(5)
+            self.thread.join(60)
         self.commits.close()
 
     def trail(self) -> list[AuditRecorded]:

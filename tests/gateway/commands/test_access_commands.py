@@ -88,7 +88,7 @@ def test_the_running_gateway_puts_the_notes_into_the_trail_and_a_changed_record_
     Notes(Accounts(tmp_path, gateway.clock), gateway.audit, gateway.commits).step(stop)
     stop.set()
     gateway.inlet.wake()
-    committing.join(5)
+    committing.join(60)
     gateway.close()
     assert access.audit_verify(config, as_json=True) == 0
     assert json.loads(capsys.readouterr().out) == {"ok": True, "records": 1, "findings": []}

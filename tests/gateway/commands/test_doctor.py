@@ -33,6 +33,7 @@ from gateway.event import Draft, Origin, draft
 from gateway.event_types import Heartbeat, InteractionScanned, type_of
 from gateway.intake.inlet import Poison
 from gateway.journal.disk import ballast_path, suspect, take_lock
+from tests.ports import free_port
 
 SPARE = SerialPort("/dev/ttyUSB7", "/dev/serial/by-id/usb-1a86_X", None, "1a86:7523", "USB Serial")
 READER = '[[devices]]\nname = "gate"\ndriver = "uhf_m100"\naddress = "{}"\n'
@@ -115,8 +116,7 @@ def test_no_secret_and_no_person_is_ever_printed(storefront, shop, tmp_path, mon
     secret.write_text("CANARY-FILE")
     secret.chmod(0o600)
     monkeypatch.setenv("BROKER_PW", "CANARY-ENV")
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
+    port = free_port()
     shop.configure(
         TILL + f'[platform]\nurl = "https://user:CANARY-URL@127.0.0.1:{port}/"\ntoken = "file:{secret}"\n'
         '[[devices]]\nname = "scale"\ndriver = "scanner_gs1"\naddress = "tcp://me:CANARY-LINE@127.0.0.1:1"\n'
@@ -423,7 +423,7 @@ class ScriptedBroker:
 
     def close(self) -> None:
         self._server.close()
-        self._thread.join(5)
+        self._thread.join(60)
 
 
 WELCOME = b"\x20\x02\x00\x00"
@@ -462,7 +462,7 @@ def test_what_the_broker_says_becomes_a_sentence(shop, answers, says):
 
 def test_a_broker_that_is_away_or_silent_is_said_in_time(shop):
     """Nothing listens; something listens and says nothing: both within the time limit."""
-    with socket.create_server(("127.0.0.1", 0)) as silent:
+    with socket.create_server(("127.0.0.1", free_port())) as silent:
         settings = MqttSettings(client_id="x", port=silent.getsockname()[1])
         started_s = time.monotonic()
         assert visit(settings, None, 0.3).accepted is False
@@ -490,7 +490,7 @@ def test_the_embedded_broker_itself_takes_the_visit(shop, tmp_path, taken):
 
 def test_a_taken_broker_port_is_said_before_the_start(shop):
     """Something else listens where the embedded broker would be."""
-    with socket.create_server(("127.0.0.1", 0)) as other:
+    with socket.create_server(("127.0.0.1", free_port())) as other:
         shop.configure(TILL, broker=f"port = {other.getsockname()[1]}")
         found = wrong(see(shop), "broker")
     assert any("Another program" in each.says or "no embedded broker" in each.says for each in found)
@@ -501,7 +501,7 @@ def test_a_taken_broker_port_is_said_before_the_start(shop):
 
 def test_platform_reachable_or_not(shop):
     """A port that answers is in order; one that refuses is a warning; a TLS platform without TLS is a problem."""
-    with socket.create_server(("127.0.0.1", 0)) as platform:
+    with socket.create_server(("127.0.0.1", free_port())) as platform:
         port = platform.getsockname()[1]
         shop.configure(f'[platform]\nurl = "http://127.0.0.1:{port}/"\nauth = "none"\n')
         assert wrong(see(shop), "platform") == []
@@ -516,7 +516,7 @@ def test_platform_reachable_or_not(shop):
 
 def test_the_pages_port_taken_by_another_is_said(shop):
     """Without a gateway, a port that answers belongs to somebody else; a free one is in order."""
-    with socket.create_server(("127.0.0.1", 0)) as other:
+    with socket.create_server(("127.0.0.1", free_port())) as other:
         shop.configure(page=f"port = {other.getsockname()[1]}")
         assert any("page's port" in each.says for each in wrong(see(shop), "page"))
     assert wrong(see(shop), "page") == []
@@ -524,8 +524,7 @@ def test_the_pages_port_taken_by_another_is_said(shop):
 
 def test_the_page_of_the_running_gateway_is_known_as_ours(shop):
     """The real gateway's own page on its port is in order."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     shop.configure(page=f"port = {port}")
     gateway, stop = Gateway(load(shop.config), shop.config), threading.Event()
     thread = threading.Thread(target=gateway.run, args=(stop,))
@@ -540,7 +539,7 @@ def test_the_page_of_the_running_gateway_is_known_as_ours(shop):
         assert wrong(examine(shop.config, gateway.clock, (), show_unit=nothing), "page") == []
     finally:
         stop.set()
-        thread.join(20)
+        thread.join(60)
 
 
 @pytest.mark.parametrize(

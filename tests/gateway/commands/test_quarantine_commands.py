@@ -71,7 +71,7 @@ def running(shop: Any) -> Iterator[Gateway]:
         yield gateway
     finally:
         stop.set()
-        thread.join(20)
+        thread.join(60)
 
 
 def test_list_shows_reasons_and_no_payloads(storefront, held):

@@ -17,6 +17,7 @@ from config.loader import load
 from gateway.access.sessions import form_token
 from gateway.app import Gateway
 from gateway.status.server import StatusServer
+from tests.patience import until
 
 TEXT = """[storage]
 directory = "{folder}/data"
@@ -43,12 +44,6 @@ def test_a_manager_looks_draws_and_tests_and_no_picture_is_left(tmp_path: Path) 
     stop = threading.Event()
     running = threading.Thread(target=gateway.run, args=(stop,))
     running.start()
-
-    def until(holds: Any) -> None:
-        deadline_s = time.monotonic() + 40.0
-        while not holds():
-            assert time.monotonic() < deadline_s
-            time.sleep(0.05)
 
     try:
         until(lambda: pages and pages[-1].port and gateway.supervisor.ready())
@@ -99,5 +94,5 @@ def test_a_manager_looks_draws_and_tests_and_no_picture_is_left(tmp_path: Path) 
         assert left == []
     finally:
         stop.set()
-        running.join(15.0)
+        running.join(60)
     assert not running.is_alive()

@@ -94,7 +94,7 @@ def test_an_offer_waits_until_there_is_room() -> None:
     while inlet.counters()["pos"].waited == 0 and time.monotonic() < deadline:
         time.sleep(0.001)
     assert numbers(inlet.take(1, 0, 0)) == [1]
-    thread.join(5)
+    thread.join(60)
     assert result == [True]
     assert numbers(inlet.take(1, 0, 0)) == [2]
 
@@ -186,7 +186,7 @@ def test_many_threads_lose_nothing() -> None:
     while len(taken) < 4 * total and time.monotonic() < deadline:
         taken.extend(numbers(inlet.take(64, 0.0, 0.2)))
     for thread in threads:
-        thread.join(5)
+        thread.join(60)
     assert sorted(taken) == list(range(4 * total))
     for source in range(4):
         own = [number for number in taken if number // total == source]

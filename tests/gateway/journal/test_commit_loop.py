@@ -207,10 +207,10 @@ def test_submitting_wakes_a_waiting_loop(loop: CommitLoop) -> None:
     thread = threading.Thread(target=run)
     thread.start()
     try:
-        assert loop.submit(lambda connection: 7).result(5) == 7
+        assert loop.submit(lambda connection: 7).result(30) == 7
     finally:
         stop.set()
-        thread.join(5)
+        thread.join(60)
 
 
 def test_stopping_drains_the_inlet(path: Path, clock: FakeClock, inlet: Inlet, draft: MakeDraft) -> None:

@@ -37,7 +37,7 @@ NEVER = threading.Event()
 
 def _mount(*arguments: str) -> bool:
     try:
-        return subprocess.run(["mount", *arguments], capture_output=True, timeout=10, check=False).returncode == 0
+        return subprocess.run(["mount", *arguments], capture_output=True, timeout=90, check=False).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         return False
 
@@ -50,7 +50,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if not _mount("-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)):
         pytest.skip("mounting a tmpfs is not allowed here")
     yield place
-    subprocess.run(["umount", "-l", str(place)], check=False, timeout=10)
+    subprocess.run(["umount", "-l", str(place)], check=False, timeout=30)
 
 
 def hog(place: Path, leave_bytes: int) -> Path:
@@ -291,7 +291,7 @@ def test_killed_in_the_middle_of_a_commit(path: Path, clock: FakeClock, everythi
     lines = [process.stdout.readline() for _ in range(40)]
     process.kill()
     lines += process.stdout.readlines()
-    process.wait(10)
+    process.wait(30)
     process.stdout.close()
     reported = int([line for line in lines if line.endswith(b"\n")][-1])
     writer = JournalWriter(path, "gw01", clock, ballast_bytes=0)

@@ -113,7 +113,7 @@ def test_verify_while_writing_and_deleting(writer: JournalWriter, draft: MakeDra
         writer.transact(partial(cursor.acknowledge, stream="observations", through=(n + 1) * 50, rejected={}, now_ms=1))
         writer.transact(partial(delete, through=n * 50))
     stop.set()
-    thread.join(30)
+    thread.join(60)
     assert reports
     assert all(report.ok for report in reports), [report.findings for report in reports if not report.ok]
 

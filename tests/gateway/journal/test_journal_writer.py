@@ -236,7 +236,7 @@ def test_two_daemons_on_one_journal(path: Path, clock: FakeClock) -> None:
             second.open()
     finally:
         let_go.set()
-        first.join(30)
+        first.join(60)
     second.open()
     second.close()
 

@@ -162,7 +162,9 @@ def test_a_rebuild_gives_what_was_counted_step_by_step(shop: Shop) -> None:
     assert shop.counted() == CHUNK + 13
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     acts=st.lists(
         st.sampled_from(["keep", "step", "before", "after", "full", "again", "restart"]), min_size=3, max_size=25
@@ -296,7 +298,7 @@ def test_through_a_commit_loop_on_another_thread_every_event_is_counted(tmp_path
         projector.close()
     finally:
         shop_stop.set()
-        thread.join(5)
+        thread.join(60)
         loop.close()
     with JournalReader(writer.path) as reader:
         assert reader.query("SELECT sum(events) AS n FROM device_event")[0]["n"] == 300

@@ -265,5 +265,5 @@ def test_an_empty_calendar_just_waits() -> None:
 def test_apscheduler_is_not_imported_before_the_first_plan() -> None:
     """A start-up does not pay for it."""
     code = "import sys, gateway.runtime.schedule as s; s.Plan([], None); print('apscheduler' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=90, check=True)
     assert done.stdout.strip() == "False"

@@ -375,7 +375,7 @@ def test_renewing_races_with_nothing(caplog: pytest.LogCaptureFixture) -> None:
         for _ in range(300):
             shell.renew(troupe)
         shell.end()
-        thread.join(10)
+        thread.join(60)
     finally:
         sys.setswitchinterval(0.005)
     assert not thread.is_alive()

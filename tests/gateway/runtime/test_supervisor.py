@@ -14,6 +14,7 @@ from gateway.errors import JournalError, Unavailable
 from gateway.runtime.backoff import Backoff
 from gateway.runtime.supervisor import Supervisor
 from gateway.runtime.worker import Worker
+from tests.patience import until
 
 Action = Callable[[], object]
 
@@ -49,14 +50,6 @@ def raise_(error: BaseException) -> Action:
     return action
 
 
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Poll until it holds."""
-    deadline_s = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline_s, "never happened"
-        time.sleep(0.002)
-
-
 class Running:
     """A supervisor under `run` on a thread of its own."""
 
@@ -83,7 +76,7 @@ class Running:
 
     def end(self, timeout_s: float = 5.0) -> list[str]:
         self.stop.set()
-        self.thread.join(10)
+        self.thread.join(60)
         assert not self.thread.is_alive()
         return self.supervisor.stop(timeout_s)
 

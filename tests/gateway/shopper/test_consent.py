@@ -56,7 +56,9 @@ def test_a_consent_outlives_a_start(shop: Shop) -> None:
     assert matching.withdrawn_ms and not visits.withdrawn_ms
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     acts=st.lists(st.tuples(st.booleans(), st.integers(-50, 0)), min_size=1, max_size=5),
     shuffle=st.randoms(use_true_random=False),

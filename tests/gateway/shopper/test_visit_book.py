@@ -105,7 +105,7 @@ class Dying:
             raise Unavailable("die", "process", "before the commit")
         future = hand_in(work)
         if lot < 0.3:
-            future.result(10)
+            future.result(30)
             self.deaths += 1
             raise Unavailable("die", "process", "after the commit")
         return future

@@ -159,7 +159,7 @@ class FakeGateway:
             projector.close()
             running.set()
             self.inlet.wake()
-            thread.join(5)
+            thread.join(60)
 
     def close(self) -> None:
         if self.commits.is_open:

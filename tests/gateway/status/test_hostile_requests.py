@@ -49,7 +49,7 @@ class Shop(Site):
         took_s = super().close()
         self._halt.set()
         self.gateway.inlet.wake()
-        self._committer.join(5)
+        self._committer.join(60)
         self.gateway.close()
         return took_s
 
@@ -358,7 +358,7 @@ def test_nobody_is_let_in_whose_act_cannot_be_recorded(gateway: FakeGateway) -> 
 def test_an_address_has_a_share_of_the_connections_and_gets_it_back(tmp_path: Path) -> None:
     gateway = FakeGateway(tmp_path)
     site = Site(gateway, Limits(local=4))
-    lines = [socket.create_connection(("127.0.0.1", site.port), timeout=5) for _ in range(4)]
+    lines = [socket.create_connection(("127.0.0.1", site.port), timeout=30) for _ in range(4)]
     try:
         with pytest.raises(httpx.HTTPError):
             site.get("/static/style.css")

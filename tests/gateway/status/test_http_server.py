@@ -49,7 +49,7 @@ def test_it_serves_until_it_is_closed(make: Make) -> None:
     """`begun` comes before the first answer; closed, it has no port, and closing again does no harm."""
     server, begun = make(), []
     server.open(APP, lambda: begun.append(True))
-    connection = HTTPConnection("127.0.0.1", server.port, timeout=5)
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=30)
     connection.request("GET", "/")
     assert connection.getresponse().read() == b"hello"
     connection.close()
@@ -79,12 +79,12 @@ def test_a_request_that_drips_is_cut_off_and_delays_no_end(make: Make) -> None:
     """A connection without a whole head ends after the limit; one that is open still is ended with the server."""
     server = make(limits=Limits(head_s=0.2))
     server.open(APP)
-    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as dripping:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as dripping:
         dripping.sendall(b"GET / HT")
         assert dripping.recv(100) == b""
     patient = make()
     patient.open(APP)
-    with socket.create_connection(("127.0.0.1", patient.port), timeout=5) as waiting:
+    with socket.create_connection(("127.0.0.1", patient.port), timeout=30) as waiting:
         waiting.sendall(b"GET / HT")
         began_s = time.monotonic()
         patient.close()

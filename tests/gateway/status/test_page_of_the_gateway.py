@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import threading
 import time
 from datetime import datetime
@@ -17,11 +16,11 @@ from gateway.access.accounts import Accounts
 from gateway.app import Gateway
 from gateway.intake.inlet import Item
 from tests.gateway.status.shop import FakeGateway, sale
+from tests.ports import free_port
 
 
 def test_a_missing_port_is_on_the_page_with_what_to_do_and_a_sale_is_counted_within_seconds(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     gateway = Gateway(
         Settings(
             storage=StorageSettings(directory=str(tmp_path / "data"), max_mib=64, ballast_mib=0),
@@ -34,7 +33,7 @@ def test_a_missing_port_is_on_the_page_with_what_to_do_and_a_sale_is_counted_wit
     thread = threading.Thread(target=gateway.run, args=(stop,))
     thread.start()
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10, headers={"accept-language": "en"}) as http:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, headers={"accept-language": "en"}) as http:
             deadline_s = time.monotonic() + 20
 
             def until(path: str, text: str) -> str:
@@ -72,5 +71,5 @@ def test_a_missing_port_is_on_the_page_with_what_to_do_and_a_sale_is_counted_wit
             assert total["accepted"] >= 1
     finally:
         stop.set()
-        thread.join(10)
+        thread.join(60)
     assert not thread.is_alive()

@@ -33,7 +33,7 @@ def site(gateway: FakeGateway) -> Iterator[Site]:
     yield served
     stop.set()
     gateway.inlet.wake()
-    committing.join(5)
+    committing.join(60)
     served.close()
 
 

@@ -48,7 +48,7 @@ class Site:
         self.secure = gateway.settings.page.host not in LOOPBACK
         authority = data_directory(gateway.settings) / "tls" / "ca.pem"
         self.http = httpx.Client(
-            base_url=f"{'https' if self.secure else 'http'}://127.0.0.1:{self.port}", timeout=10.0,
+            base_url=f"{'https' if self.secure else 'http'}://127.0.0.1:{self.port}", timeout=30,
             verify=ssl.create_default_context(cafile=authority) if self.secure else True,
         )  # fmt: skip
 
@@ -83,7 +83,7 @@ class Site:
     def close(self) -> float:
         began_s = time.monotonic()
         self.stop.set()
-        self.thread.join(10)
+        self.thread.join(60)
         took_s = time.monotonic() - began_s
         self.http.close()
         return took_s
@@ -325,7 +325,7 @@ def test_viewers_are_bounded_and_a_closed_one_makes_room(site: Site) -> None:
     assert site.get("/live?page=nothing").status_code == 404
     with contextlib.ExitStack() as viewers:
         wide = viewers.enter_context(httpx.Client(
-            base_url=site.http.base_url, timeout=10, limits=httpx.Limits(max_connections=200)
+            base_url=site.http.base_url, timeout=30, limits=httpx.Limits(max_connections=200)
         ))  # fmt: skip
         streams = [viewers.enter_context(wide.stream("GET", "/live")) for _ in range(VIEWERS)]
         looking = [stream.iter_bytes() for stream in streams]  # kept: an iterator that goes away closes its stream

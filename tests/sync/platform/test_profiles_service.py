@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from gateway.clock import FakeClock
@@ -13,14 +11,8 @@ from sync.platform.profile_fold import ProfileFold
 from sync.platform.profiles import Profiles
 from sync.platform.store import PlatformStore
 from sync.uplink import Lane
+from tests.patience import until
 from tests.sync.platform.platform_parts import EPOCH, T0, Log, Readable, World
-
-
-def until(true: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)
 
 
 def test_ingest_does_not_wait_for_matching_and_matching_catches_up(tmp_path: Path) -> None:
