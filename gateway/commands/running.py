@@ -8,9 +8,10 @@ import threading
 from pathlib import Path
 
 from config.loader import data_directory, load
-from config.settings import Settings
+from config.settings import PageSettings, Settings
 from devices.plan import plan
 from gateway.access.accounts import Accounts
+from gateway.access.server_tls import LOOPBACK
 from gateway.app import Gateway
 from gateway.clock import SystemClock
 from gateway.commands.common import begin_logging, print_json, settings_of
@@ -39,11 +40,20 @@ def _offer_setup(settings: Settings) -> None:
         if accounts.set_up:
             return
         if sys.stdout.isatty():
-            print(f"Not set up yet. Set-up code for /setup of the page: {accounts.new_setup_code()}", flush=True)
+            print(f"Not set up yet. {_set_up_at(settings.page, accounts.new_setup_code())}", flush=True)
         else:
             log.warning("page=not_set_up hint='storefront setup-code prints the code for /setup'")
     except StorefrontError as error:  # a page that nobody can sign in to is no reason to lose events
         log.error("accounts=unusable reason=%r hint=%r", error.reason, error.hint)
+
+
+def _set_up_at(page: PageSettings, code: str) -> str:
+    """Where to use the code; with the address where it is known, and the code in it, for it is good for once."""
+    if not page.port:
+        return f"Set-up code for /setup of the page: {code}"
+    own = f"[{page.host}]" if ":" in page.host else page.host
+    base = f"http://{own}" if page.host in LOOPBACK else f"https://{next(iter(page.names), '<this machine>')}"
+    return f"Set it up: {base}:{page.port}/setup?code={code}  (set-up code {code})"
 
 
 def check_config(config: Path | None, *, as_json: bool) -> int:

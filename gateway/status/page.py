@@ -6,6 +6,7 @@ Templates escape everything; a text that a device gave is never markup. Knows Ji
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from hashlib import blake2b
@@ -14,7 +15,7 @@ from typing import Any
 
 import jinja2
 import msgspec
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from gateway.access.accounts import Role, at_least
 from gateway.alerts.desk import SNOOZES_S
@@ -28,6 +29,7 @@ from gateway.status.tiles import tiles
 from gateway.status.verdict import Trouble, trouble_of, troubles
 
 HERE = Path(__file__).parent
+_TYPED = re.compile("`([^`]{1,200})`")
 
 STAFF_PARTS = frozenset({"events", "guests"})
 """Parts that tell of single sales and persons' doings: not for who is not signed in."""
@@ -83,6 +85,7 @@ class Page:
             loader=jinja2.FileSystemLoader(HERE / "templates"), autoescape=True, auto_reload=False,
             undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         )  # fmt: skip
+        self._environment.filters["coded"] = coded
         self._environment.globals.update(
             words=words, names=NAMES, assets=asset_version(), by_need=by_need, stanza=stanza, setup=setup_words,
             when=when,
@@ -193,6 +196,11 @@ def stanza(plugged: PluggedDevice) -> str:
     driver = plugged.drivers[0]
     fields = {"name": f"{driver}-1", "driver": driver, "address": plugged.address}
     return "\n".join(["[[devices]]", *(f"{name} = {json.dumps(value)}" for name, value in fields.items())])
+
+
+def coded(text: str) -> Markup:
+    """A text in which `what stands between backticks` is to be typed, as HTML."""
+    return Markup(_TYPED.sub(r"<code>\1</code>", str(escape(text))))
 
 
 def when(text: str) -> int:

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
@@ -160,7 +160,7 @@ def application(
             Route("/metrics", _metrics(desk)),
             *camera_routes(cameras),
             *(alert_routes(alerts) if alerts is not None else ()),
-            *access_routes(desk, language),
+            *access_routes(desk, language, "/" if setup is None else PAGES["setup"].path),
             *quarantine_routes(desk, language),
             *([] if setup is None else setup_routes(desk, setup, language, tests)),
             *clicker_routes(desk, cameras, language),
@@ -189,7 +189,10 @@ def _page(desk: Desk, name: str, default: str) -> Endpoint:
     async def page(request: Request) -> Response:
         if (switched := switched_language(request)) is not None:
             return switched
-        html = await desk.page(name, _language(request, default), visitor_of(request))
+        visitor = visitor_of(request)
+        if name == "today" and not visitor.founded and not (await desk.snapshot()).devices:
+            return RedirectResponse("/setup", 303)  # a new box: there is nothing to see before it is set up
+        html = await desk.page(name, _language(request, default), visitor)
         return Response(html, media_type="text/html", headers={"vary": "Accept-Language, Cookie"})
 
     return page

@@ -50,6 +50,7 @@ class Visitor(msgspec.Struct, frozen=True, kw_only=True):
     account: str = ""
     csrf: str = ""
     session: str = ""
+    founded: bool = True  # False: there is no manager yet, so nobody can be signed in
 
     def may(self, role: Role) -> bool:
         """Whether that role's things are open to this visitor."""
@@ -106,8 +107,15 @@ class Door:
         except Unavailable:
             session = None
         if session is None:
-            return Visitor()
+            return Visitor(founded=self.founded())
         return Visitor(role=session.role, account=session.account, csrf=form_token(token), session=session.key)
+
+    def founded(self) -> bool:
+        """Whether there is a manager. Accounts that cannot be read are no reason to hide that devices are down."""
+        try:
+            return self.accounts.set_up
+        except Unavailable:
+            return True
 
     def close(self) -> None:
         """Take no more work."""
@@ -125,7 +133,7 @@ class Doorway:
         """Pass on, or send to `/setup`."""
         path = scope["path"]
         connection = HTTPConnection(scope)
-        if not self._door.local and not path.startswith(_ALWAYS_OPEN) and not self._set_up():
+        if not self._door.local and not path.startswith(_ALWAYS_OPEN) and not self._door.founded():
             answer: Response = (
                 RedirectResponse("/setup", 303)
                 if scope["method"] == "GET" and _wants_html(connection)
@@ -136,12 +144,6 @@ class Doorway:
         scope[_DOOR] = self._door
         scope[_VISITOR] = self._door.visitor(connection, touch=path != "/live" and not path.startswith("/static/"))
         await self._app(scope, receive, send)
-
-    def _set_up(self) -> bool:
-        try:
-            return self._door.accounts.set_up
-        except Unavailable:  # accounts that cannot be read are no reason to hide that devices are down
-            return True
 
 
 class WriteRoute(Route):

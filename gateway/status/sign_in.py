@@ -35,6 +35,7 @@ from gateway.status.session import (
 )
 
 _ACTS = 200
+_CODE = 16  # characters of a set-up code, at most
 _PLACE = re.compile(r"^/[a-z0-9_/-]{0,100}$")
 _BROWSERS = ("Edg", "Firefox", "OPR", "MicroMessenger", "Chrome", "Safari", "curl")
 
@@ -54,11 +55,11 @@ class Renders(Protocol):
 Speak = Callable[[Request], str]
 
 
-def routes(desk: Renders, language: Speak) -> list[BaseRoute]:
-    """All of them. `language`: the one a visitor wants."""
+def routes(desk: Renders, language: Speak, begin_at: str) -> list[BaseRoute]:
+    """All of them. `language`: the one a visitor wants; `begin_at`: where the first manager begins."""
     show = _Show(desk, language)
     return [
-        WriteRoute("/setup", anybody(_setup(show))),
+        WriteRoute("/setup", anybody(_setup(show, begin_at))),
         WriteRoute("/sign-in", anybody(_sign_in(show))),
         WriteRoute("/sign-out", require("staff")(_sign_out), read=False),
         WriteRoute("/account", require("staff")(_account(show))),
@@ -87,28 +88,29 @@ class _Show:
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def _setup(show: _Show) -> Endpoint:
+def _setup(show: _Show, begin_at: str) -> Endpoint:
     async def setup(request: Request) -> Response:
         door = door_of(request)
         if door.accounts.set_up:
             return RedirectResponse("/sign-in", 303)
         if reads(request):
-            return await show(request, "setup", name="")
+            return await show(request, "setup", name="", code=request.query_params.get("code", "")[:_CODE])
         form = await fields(request)
-        name, pin = form.get("name", ""), form.get("pin", "")
+        name, pin, code = form.get("name", ""), form.get("pin", ""), form.get("code", "")
         if pin != form.get("again", ""):
-            return await show(request, "setup", 400, problem="differ", name=name)
-        code, address = form.get("code", ""), address_of(request)
+            return await show(request, "setup", 400, problem="differ", name=name, code=code[:_CODE])
+        address = address_of(request)
         try:
             verdict = await door.work(lambda: _found(door, code, name, pin, address))
         except Rejected as error:
-            return await show(request, "setup", 400, problem=error.reason, name=name)
+            return await show(request, "setup", 400, problem=error.reason, name=name, code=code[:_CODE])
         if verdict.account is None:
             problem = "code" if verdict.reason == "wrong" else "locked"
             return await show(
-                request, "setup", 429 if verdict.wait_s else 403, problem=problem, wait_s=verdict.wait_s, name=name
-            )
-        return _let_in(request, door, verdict.account, "/")
+                request, "setup", 429 if verdict.wait_s else 403, problem=problem, wait_s=verdict.wait_s, name=name,
+                code="",
+            )  # fmt: skip
+        return _let_in(request, door, verdict.account, begin_at)
 
     return setup
 

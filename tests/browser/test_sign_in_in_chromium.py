@@ -70,6 +70,7 @@ def test_the_first_manager_is_made_with_the_code_adds_staff_and_signs_out(site: 
         page.get_by_role("button", name="Become").click()
         if said:
             assert said in page.get_by_role("alert").inner_text()
+    assert page.url.endswith("/settings")  # the first manager begins where there is something to do
     page.get_by_role("link", name="王芳").click()
     page.get_by_role("link", name="Accounts").click()
     form = page.locator("form", has=page.locator("input[value=add]"))

@@ -26,6 +26,7 @@ from gateway.projections.projector import Projector, read_models
 from gateway.projections.store_time import StoreTime
 from gateway.replay_requests import Outcome
 from gateway.runtime.worker import WorkerState
+from gateway.setup_desk import SetupDesk
 from gateway.shopper.hints import Guest
 from gateway.status.observer import Coupons, Plan, Sent
 from gateway.status.snapshot import PluggedDevice
@@ -100,9 +101,18 @@ class FakeGateway:
         self.board.register("till1", "pos_json", "front", 300.0)
         self.sockets: list[PluggedDevice] = []
         self.replayed: list[int] = []
+        self.file: Path | None = None
+        self.setup_desk = SetupDesk(self)
+        self.camera_desk = None
         self.alerts = AlertDesk(directory, self.settings, self.clock)
         self.coupons: Coupons | None = None
         self.present: list[Guest] = []
+
+    def check(self, settings: Settings) -> None:
+        """All is taken."""
+
+    def ask_reload(self) -> None:
+        """There is no file."""
 
     def person_counts(self) -> dict[str, int]:
         return {"subjects_dropped": 3, "consents_granted": 1}

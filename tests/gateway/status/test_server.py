@@ -157,6 +157,34 @@ def test_the_status_follows_its_own_schema_and_says_null_for_what_nobody_knows(s
     assert set(schema["$defs"]["Snapshot"]["properties"]) == set(status)
 
 
+def test_a_new_box_leads_whoever_comes_first_to_its_set_up_and_takes_the_code_from_the_address(tmp_path: Path) -> None:
+    gateway = FakeGateway(tmp_path)
+    gateway.plans = ()
+    gateway.board.forget("till1")
+    gateway.open()
+    site = Site(gateway)
+    try:
+        assert (site.get("/").status_code, site.get("/").headers["location"]) == (303, "/setup")
+        for path in ("/devices", "/wall", "/healthz"):
+            assert site.get(path).status_code == 200
+        page = site.get('/setup?code=AB"CD-EFGH-IJKL-MNOP').text
+        assert 'value="AB&#34;CD-EFGH-IJKL-"' in page and "<nav" not in page
+        site.sign_in("manager")
+        page = site.get("/", **{"accept-language": "en"}).text
+        assert "Nothing is set up yet" in page and '<a href="/settings">Set up the shop</a>' in page
+        assert "All is well" not in page and 'class="tiles' not in page
+    finally:
+        site.close()
+        gateway.close()
+
+
+def test_a_shop_without_a_manager_offers_its_set_up_instead_of_signing_in(idle: Site, site: Site) -> None:
+    assert '<a href="/setup" class="first">' in idle.get("/").text and "/sign-in" not in idle.get("/").text
+    site.sign_in("manager")
+    site.http.cookies.clear()
+    assert '<a href="/sign-in">' in site.get("/").text
+
+
 def test_pages_work_without_scripts_in_the_visitors_language_and_keep_the_choice(idle: Site) -> None:
     assert "一切正常" in idle.get("/").text  # the shop's own
     assert "All is well" in idle.get("/", **{"accept-language": "en-GB,en;q=0.9"}).text
