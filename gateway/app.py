@@ -30,15 +30,10 @@ from devices.usb_hints import hint_of
 from gateway.access.accounts import Accounts
 from gateway.access.audit import Audit
 from gateway.access.notes import Notes
-from gateway.alert_workers import AlertWorkers
 from gateway.alerts.desk import AlertDesk
-from gateway.broker_worker import BrokerWorker
 from gateway.clock import Clock, SystemClock
-from gateway.erasing import Erasing, Forget
 from gateway.errors import ConfigError, StorefrontError, Unavailable
 from gateway.event import Origin
-from gateway.heartbeat import Departures, Heartbeat
-from gateway.housekeeping import Calendar, Chores, Housekeeping, salvage_under_way
 from gateway.intake.content_links import ContentLinks
 from gateway.intake.health import DeviceBoard
 from gateway.intake.inlet import Inlet
@@ -47,11 +42,10 @@ from gateway.intake.sightings import Sightings
 from gateway.journal.commit_loop import CommitLoop
 from gateway.journal.quarantine import PayloadSeal
 from gateway.journal.writer import JournalWriter
-from gateway.kpi_hours import KpiHours
+from gateway.platform_commands.subject_tables import TABLES
 from gateway.projections.kpi_sources import sources_of
 from gateway.projections.projector import Projector, read_models
 from gateway.projections.store_time import StoreTime
-from gateway.replay_requests import Outcome, Replays, Spool
 from gateway.runtime.signals import Signals
 from gateway.runtime.supervisor import Supervisor
 from gateway.runtime.systemd import Notifier, Watchdog, watchdog_s
@@ -66,8 +60,14 @@ from gateway.shopper.subjects import ShopperSubjects
 from gateway.shopper.visit_book import VisitBook, VisitDesk
 from gateway.shopper.visit_case import Rules
 from gateway.status.snapshot import PluggedDevice
-from gateway.stock_hours import StockHours
-from gateway.subject_data import TABLES
+from gateway.workers.alert_workers import AlertWorkers
+from gateway.workers.broker import BrokerWorker
+from gateway.workers.erasing import Erasing, Forget
+from gateway.workers.heartbeat import Departures, Heartbeat
+from gateway.workers.housekeeping import Calendar, Chores, Housekeeping, salvage_under_way
+from gateway.workers.kpi_hours import KpiHours
+from gateway.workers.replay_requests import Outcome, Replays, Spool
+from gateway.workers.stock_hours import StockHours
 
 if TYPE_CHECKING:
     from gateway.counting.camera_desk import CameraDesk
@@ -138,7 +138,7 @@ class Gateway:
         self.intake = Intake(self.normaliser, self.inlet, self.board, self.clock)
         self.coupons: CouponDesk | None = None
         if settings.coupons.enabled:
-            from gateway.coupon_counter import desk  # HTTP libraries, where they are used
+            from gateway.workers.coupon_counter import desk  # HTTP libraries, where they are used
 
             self.coupons = desk(self)
         self.visits: VisitDesk | None = None
@@ -347,8 +347,12 @@ class Gateway:
         return self.coupons is not None and settings.coupons.mqtt and settings.broker.mode != "none"
 
     def _add_coupons(self, desk: CouponDesk) -> None:
-        from gateway.coupon_counter import CouponServer, CouponTopics, topic_of  # HTTP libraries, where they are used
         from gateway.shopper.coupon_clerk import CouponClerk
+        from gateway.workers.coupon_counter import (  # HTTP libraries, where they are used
+            CouponServer,
+            CouponTopics,
+            topic_of,
+        )
 
         restore = self.settings.coupons.restore_on_return
         clerk = partial(CouponClerk, desk, self.journal_path, restore_on_return=restore)
@@ -367,7 +371,7 @@ class Gateway:
         self.supervisor.add("visits", book, patience_s=60.0, stage=WITNESSES)
         settings = self.settings
         if settings.visits.mqtt and self._has_broker():
-            from gateway.recognition_topics import RecognitionTopics
+            from gateway.workers.recognition_topics import RecognitionTopics
 
             self.supervisor.add(
                 "recognition",
@@ -402,7 +406,7 @@ class Gateway:
         self.supervisor.add(name, partial(self._camera, camera), patience_s=60.0, stage=SOURCES)
 
     def _add_delivery(self) -> None:
-        from gateway.delivery import PATIENCE_S, link, workers  # HTTP libraries, only where there is a platform
+        from gateway.workers.delivery import PATIENCE_S, link, workers  # HTTP libraries, only where there is a platform
 
         self._link = link(self)
         made = workers(self, self._link)
@@ -411,7 +415,7 @@ class Gateway:
         self._syncers = {name: made[name] for name in self._link.factories()}
 
     def _feed(self) -> Worker:
-        from gateway.delivery import FeedServer  # as above
+        from gateway.workers.delivery import FeedServer  # as above
 
         return FeedServer(self)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from gateway.alert_telling import try_one
 from gateway.clock import SystemClock
 from gateway.commands.common import settings_of
 from gateway.errors import ConfigError
+from gateway.workers.alert_telling import try_one
 
 
 def test(config: Path | None, name: str, *, as_json: bool) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from config.loader import load, state_directory
 from gateway.commands.common import begin_logging
-from gateway.demo import Demo, DemoPlan, Outcome
+from gateway.demo.show import Demo, DemoPlan, Outcome
 from gateway.errors import ConfigError
 
 
@@ -37,7 +37,7 @@ def demo(
 
 def inside(config: Path) -> int:
     """The gateway of a demo."""
-    from gateway.demo_gateway import News, run
+    from gateway.demo.gateway import News, run
 
     begin_logging(load(config).log.level)
     for handler in logging.getLogger().handlers:

@@ -19,14 +19,14 @@ from gateway.commands.common import journal_of, print_json, settings_of
 from gateway.commands.ownership import become_owner
 from gateway.commands.progress import bar
 from gateway.errors import JournalError, Unavailable
-from gateway.housekeeping import salvage_under_way
 from gateway.journal.diagnosis import assess
 from gateway.journal.disk import take_lock
 from gateway.journal.quarantine import PayloadSeal, Quarantined, entries, get
 from gateway.journal.reader import JournalReader
 from gateway.journal.writer import JournalWriter
-from gateway.replay_requests import Outcome, Request, Retry, Spool, WriterBook
 from gateway.shopper.day_keys import DayKeys
+from gateway.workers.housekeeping import salvage_under_way
+from gateway.workers.replay_requests import Outcome, Request, Retry, Spool, WriterBook
 
 _PAGE = 1000
 _WAIT_S = 30.0

@@ -66,7 +66,7 @@ def check_config(config: Path | None, *, as_json: bool) -> int:
     plans = plan(settings, str(config))
     cameras = plan_cameras(settings, str(config))
     if settings.platform.configured:
-        from gateway.delivery import link  # HTTP libraries, only where there is a platform
+        from gateway.workers.delivery import link  # HTTP libraries, only where there is a platform
 
         link(Gateway(settings, config))
     if as_json:

@@ -116,7 +116,7 @@ class VisitDesk:
         self._withdrawn.append((day_key, frozenset(purposes)))
 
     def erased(self, matches: Callable[[str], bool]) -> None:
-        """Forget whoever is being erased (`gateway.erasing.Forget`)."""
+        """Forget whoever is being erased (`gateway.workers.erasing.Forget`)."""
         self.recognition.erased(matches)
         with self.lock:
             if self.machine is not None:

@@ -23,7 +23,7 @@ _SHOWN_BYTES = 4096
 
 
 class Replayed(Protocol):
-    """What became of a message that was tried again (`gateway.replay_requests.Outcome`)."""
+    """What became of a message that was tried again (`gateway.workers.replay_requests.Outcome`)."""
 
     @property
     def outcome(self) -> str:

@@ -11,9 +11,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
-from gateway.alert_watch import causes
 from gateway.status.observer import Observer
 from gateway.status.snapshot import snapshot
+from gateway.workers.alert_watch import causes
 from tests.browser.conftest import Visit
 from tests.gateway.status.shop import FakeGateway, passed, sale
 from tests.gateway.status.test_server import Site

@@ -11,7 +11,6 @@ import pytest
 from config.settings import PresenceSettings
 from gateway.clock import Clock, FakeClock, Instant
 from gateway.event import Draft, Origin
-from gateway.heartbeat import Departures, Heartbeat
 from gateway.intake.health import DeviceBoard
 from gateway.intake.inlet import Inlet, Item
 from gateway.intake.normaliser import Normaliser
@@ -20,6 +19,7 @@ from gateway.intake.reading import TagRead
 from gateway.intake.sightings import Sightings
 from gateway.journal.commit_loop import CommitLoop
 from gateway.journal.writer import JournalWriter
+from gateway.workers.heartbeat import Departures, Heartbeat
 
 LOSS = "store.loss.declared.v1"
 

@@ -17,7 +17,7 @@ from gateway.clock import rfc3339_s
 from gateway.intake.inlet import Item
 from gateway.intake.place import Place
 from gateway.intake.reading import ConsentAct, Scan
-from gateway.platform_commands import handlers
+from gateway.platform_commands.handlers import handlers
 from gateway.shopper.identifiers import Identifier
 from gateway.shopper.sealing import Sealer, key_from_text
 from sync.commands import Command

@@ -22,12 +22,12 @@ from gateway.commands.checks.finding import (
 )
 from gateway.commands.checks.scene import Scene, ago
 from gateway.errors import JournalError
-from gateway.housekeeping import salvage_under_way
 from gateway.journal import disk
 from gateway.journal.diagnosis import assess
 from gateway.journal.integrity import JournalStats, stats, verify
 from gateway.journal.schema import WAL_LIMIT_BYTES
 from gateway.journal.writer import REFUSE_ABOVE
+from gateway.workers.housekeeping import salvage_under_way
 
 MIB = 1 << 20
 _LOW_BYTES = 64 * MIB

@@ -21,8 +21,8 @@ from gateway.intake.inlet import Poison
 from gateway.journal.disk import take_lock
 from gateway.journal.quarantine import PayloadSeal
 from gateway.journal.reader import JournalReader
-from gateway.replay_requests import Retry, Spool, WriterBook
 from gateway.shopper.day_keys import DayKeys
+from gateway.workers.replay_requests import Retry, Spool, WriterBook
 
 BUTTONS = """
 [[devices]]

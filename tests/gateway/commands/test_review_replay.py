@@ -17,9 +17,9 @@ from gateway.intake.inlet import Poison
 from gateway.journal.quarantine import PayloadSeal
 from gateway.journal.reader import JournalReader
 from gateway.journal.writer import JournalWriter
-from gateway.replay_requests import Request, Retry, Spool, WriterBook
 from gateway.shopper.day_keys import DayKeys
 from gateway.shopper.key_file import load_or_make
+from gateway.workers.replay_requests import Request, Retry, Spool, WriterBook
 
 BEACONS = '[[devices]]\nname = "ble"\ndriver = "beacon_gateway"\ntopics = ["ble/#"]\n'
 

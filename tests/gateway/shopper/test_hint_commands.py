@@ -10,8 +10,8 @@ import pytest
 
 from gateway.clock import rfc3339_s
 from gateway.errors import Rejected, Unavailable
-from gateway.hint_commands import HintDesk
 from gateway.intake.reading import ConsentAct, Identity
+from gateway.platform_commands.hints import HintDesk
 from gateway.shopper.hints import Recognition
 from gateway.shopper.identifiers import Identifier
 from gateway.shopper.sealing import Sealer, key_from_text

@@ -24,12 +24,12 @@ from gateway.journal.quarantine import PayloadSeal
 from gateway.journal.writer import JournalWriter
 from gateway.projections.projector import Projector, read_models
 from gateway.projections.store_time import StoreTime
-from gateway.replay_requests import Outcome
 from gateway.runtime.worker import WorkerState
 from gateway.setup_desk import SetupDesk
 from gateway.shopper.hints import Guest
 from gateway.status.observer import Coupons, Plan, Sent
 from gateway.status.snapshot import PluggedDevice
+from gateway.workers.replay_requests import Outcome
 
 ZONE = "Asia/Shanghai"
 SCRIPT = "<script>alert('x')</script>"

@@ -12,13 +12,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.clock import FakeClock, rfc3339_s
-from gateway.coupon_commands import Issue
 from gateway.errors import Rejected
 from gateway.event_types import CommandCompleted, CouponRedeemed
+from gateway.platform_commands.coupons import Issue
+from gateway.platform_commands.subject_erase import _read
 from gateway.shopper import coupon_token
 from gateway.shopper.platform_consents import ConsentUpdate
 from gateway.shopper.sealing import Opener, key_to_text, new_key
-from gateway.subject_erase import _read
 from sync.platform.store import PlatformStore
 from sync.platform.telling import Erased, Issuer, Telling
 from sync.uplink import Lane

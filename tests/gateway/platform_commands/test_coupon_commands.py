@@ -12,13 +12,13 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.coupon_commands import handlers
 from gateway.errors import Rejected, Unavailable
 from gateway.journal.reader import JournalReader
+from gateway.platform_commands.coupons import handlers
 from gateway.shopper.coupon_token import issue
 from sync.commands import Command
 from tests.gateway.shopper.counter import DAY_S, HOME, NOW_S, Counter, counter, coupon
-from tests.gateway.test_coupon_counter import running
+from tests.gateway.workers.test_coupon_counter import running
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Final
 from devices.simulator import web_shop
 from devices.simulator.ledger import Sale
 from devices.simulator.members import Club, Coupon, Member
-from gateway.demo_books import Kept, Line
-from gateway.demo_platform import DemoPlatform
+from gateway.demo.books import Kept, Line
+from gateway.demo.platform import DemoPlatform
 from gateway.errors import StorefrontError
 from gateway.journal.reader import JournalReader
 

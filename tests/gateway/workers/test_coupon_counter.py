@@ -18,9 +18,9 @@ import pytest
 
 from config.settings import CouponSettings, Settings, TillSettings
 from devices.transports.mqtt import Delivery
-from gateway.coupon_counter import CouponServer, CouponTopics
 from gateway.errors import ConfigError, Rejected, Unavailable
 from gateway.shopper.coupon_messages import LARGEST
+from gateway.workers.coupon_counter import CouponServer, CouponTopics
 from tests.gateway.shopper.counter import HOME, Counter, counter, coupon
 from tests.gateway.shopper.stepped_shop import NEVER
 

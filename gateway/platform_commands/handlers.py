@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gateway import coupon_commands
-from gateway.config_set import ConfigSet
-from gateway.hint_commands import HintDesk
-from gateway.subject_erase import SubjectErase
+from gateway.platform_commands import coupons as coupon_commands
+from gateway.platform_commands.config_set import ConfigSet
+from gateway.platform_commands.hints import HintDesk
+from gateway.platform_commands.subject_erase import SubjectErase
 
 if TYPE_CHECKING:
-    from gateway.delivery import Gateway
+    from gateway.workers.delivery import Gateway
     from sync.commands import Handler
 
 

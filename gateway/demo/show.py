@@ -36,11 +36,11 @@ from devices.transports.publisher import Publisher
 from gateway.access.accounts import Accounts
 from gateway.access.pins import new_pin
 from gateway.clock import SystemClock
-from gateway.demo_books import Kept, Line, compared, persons, read_on
-from gateway.demo_door import DemoDoor
-from gateway.demo_members import DemoMembers
-from gateway.demo_platform import DemoPlatform, Place, delivered, place, waiting
-from gateway.demo_process import GatewayPlan, GatewayProcess
+from gateway.demo.books import Kept, Line, compared, persons, read_on
+from gateway.demo.door import DemoDoor
+from gateway.demo.members import DemoMembers
+from gateway.demo.platform import DemoPlatform, Place, delivered, place, waiting
+from gateway.demo.process import GatewayPlan, GatewayProcess
 from gateway.errors import ConfigError, JournalError, Rejected, StorefrontError, Unavailable
 from gateway.event import STREAMS, Stream
 from gateway.journal.reader import JournalReader, StreamState

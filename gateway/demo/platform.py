@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from gateway.demo_books import Line
+from gateway.demo.books import Line
 from gateway.errors import JournalError, Unavailable
 from gateway.event import STREAMS, Stream
 from gateway.journal.reader import UPLINK, JournalReader, StreamState

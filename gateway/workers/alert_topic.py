@@ -11,9 +11,9 @@ import threading
 from typing import Any, Final, Protocol
 
 from config.settings import Settings
-from gateway.alert_words import speaker_of, topic_payload
 from gateway.alerts.desk import AlertDesk
 from gateway.clock import Clock
+from gateway.workers.alert_words import speaker_of, topic_payload
 
 _LOOK_S: Final = 0.5
 _AGAIN_S: Final = 600.0  # the topic is written anew, for a broker that has forgotten it

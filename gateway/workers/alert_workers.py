@@ -15,11 +15,11 @@ import msgspec
 from config.settings import AlertSettings
 from devices.transports.mqtt import MqttLink
 from devices.transports.mqtt_settings import MqttSettings
-from gateway.alert_watch import AlertWatch
-from gateway.alert_watch import Gateway as Watched
 from gateway.runtime.supervisor import Supervisor
 from gateway.runtime.worker import Factory
 from gateway.status.verdict import ALERT_TOPIC
+from gateway.workers.alert_watch import AlertWatch
+from gateway.workers.alert_watch import Gateway as Watched
 
 WATCH = "alerts"
 _PATIENCE_S = 60.0
@@ -97,7 +97,7 @@ class AlertWorkers:
         if alerts.mqtt and self._has_broker():
             found[ALERT_TOPIC] = _Wanted(None, self._topic, telling)
         if alerts.webhooks:
-            from gateway.alert_telling import Telling  # HTTP libraries, only where somebody is told
+            from gateway.workers.alert_telling import Telling  # HTTP libraries, only where somebody is told
 
             for hook in alerts.webhooks:
                 make = partial(Telling, gateway.settings, hook, desk, clock, SystemRandom())
@@ -105,7 +105,7 @@ class AlertWorkers:
         return found
 
     def _topic(self) -> Any:
-        from gateway.alert_topic import AlertTopic
+        from gateway.workers.alert_topic import AlertTopic
 
         gateway = self._gateway
         return AlertTopic(gateway.settings, gateway.alerts, gateway.clock, MqttLink(self._session()))

@@ -13,8 +13,8 @@ import pytest
 from config.edit import digest_of
 from config.loader import load
 from gateway.app import Gateway
-from gateway.config_set import ConfigSet
 from gateway.errors import Rejected, Unavailable
+from gateway.platform_commands.config_set import ConfigSet
 
 TEXT = """[storage]
 directory = "{directory}"

@@ -19,7 +19,6 @@ import msgspec
 import pytest
 
 from gateway.clock import FakeClock
-from gateway.erasing import Erasing
 from gateway.errors import Rejected, Unavailable
 from gateway.event import STREAMS, Draft, Origin, Stream, draft
 from gateway.event_types import PointsEarned, Shopper, VisitClosed, type_of
@@ -35,10 +34,11 @@ from gateway.journal.quarantine import PayloadSeal
 from gateway.journal.reader import JournalReader
 from gateway.journal.schema import PAGE_BYTES
 from gateway.journal.writer import JournalWriter
+from gateway.platform_commands.subject_erase import SubjectErase
+from gateway.platform_commands.subject_tables import TABLES
 from gateway.shopper.consent import Consents, Terms
 from gateway.shopper.identifiers import Identifier
-from gateway.subject_data import TABLES
-from gateway.subject_erase import SubjectErase
+from gateway.workers.erasing import Erasing
 
 ORIGIN = Origin("t1", "0001", "gw01")
 TABLE = SubjectTable(name="consent_test", columns=("record", "day_key"))

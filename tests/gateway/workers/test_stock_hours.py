@@ -12,7 +12,7 @@ import pytest
 from gateway import event_types as types
 from gateway.journal.reader import JournalReader
 from gateway.projections.stock import now_of
-from gateway.stock_hours import StockHours
+from gateway.workers.stock_hours import StockHours
 from tests.gateway.status.shop import FakeGateway
 
 STOP = threading.Event()

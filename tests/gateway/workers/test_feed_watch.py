@@ -12,9 +12,9 @@ import pytest
 from gateway.clock import FakeClock
 from gateway.event import STREAMS, Draft
 from gateway.event_types import AlarmRaised, LossDeclared
-from gateway.feed_watch import BEHIND, EXPIRED, FeedWatch, expire
 from gateway.journal.cursor import acknowledge, advance, ensure, positions
 from gateway.journal.writer import JournalWriter
+from gateway.workers.feed_watch import BEHIND, EXPIRED, FeedWatch, expire
 from sync.feed import FeedToken
 from sync.feed_journal import JournalOffsets
 from tests.sync.sync_parts import Store

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from devices.simulator import day
-from gateway.demo_books import Line, PixelCount
+from gateway.demo.books import Line, PixelCount
 
 if TYPE_CHECKING:
     from vision.synthetic_camera import Doorway

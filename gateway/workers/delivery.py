@@ -26,7 +26,7 @@ from gateway.journal.commit_loop import CommitLoop
 from gateway.journal.erasure import held
 from gateway.journal.quarantine import PayloadSeal
 from gateway.journal.reader import JournalReader
-from gateway.platform_commands import handlers
+from gateway.platform_commands.handlers import handlers
 from gateway.runtime.worker import Factory, Worker
 from gateway.shopper.consent import Consents
 from gateway.shopper.coupons import CouponDesk

@@ -18,12 +18,12 @@ import uvicorn
 
 from config.loader import parse
 from gateway.app import Gateway
-from gateway.delivery import FeedServer, link, workers
 from gateway.errors import ConfigError
 from gateway.event import draft
 from gateway.event_types import ButtonPressed, InteractionScanned, Shopper
 from gateway.intake.inlet import Item
 from gateway.journal.reader import JournalReader
+from gateway.workers.delivery import FeedServer, link, workers
 from sync.platform.app import platform_app
 from sync.platform.store import PlatformStore
 from tests.patience import until

@@ -19,7 +19,7 @@ from pathlib import Path
 from config.loader import load
 from gateway.app import Gateway
 from gateway.clock import Clock, Instant, SystemClock
-from gateway.demo_history import replay
+from gateway.demo.history import replay
 
 _STEPPED_S = 600.0  # how long a clock that was stepped is not trusted, as with the system's
 

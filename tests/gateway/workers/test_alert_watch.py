@@ -13,14 +13,14 @@ import pytest
 from config.loader import parse
 from config.settings import AlertSettings, Settings, WebhookSettings
 from gateway import event_types as types
-from gateway.alert_telling import Telling
-from gateway.alert_topic import AlertTopic
-from gateway.alert_watch import EVERY_S, AlertWatch
 from gateway.alerts.desk import AlertDesk
 from gateway.errors import ConfigError, Unavailable
 from gateway.event import Draft
 from gateway.intake.inlet import Item
 from gateway.runtime.worker import WorkerState
+from gateway.workers.alert_telling import Telling
+from gateway.workers.alert_topic import AlertTopic
+from gateway.workers.alert_watch import EVERY_S, AlertWatch
 from tests.gateway.status.shop import FakeGateway
 from tests.sync.sync_parts import RawServer, says
 

@@ -2,7 +2,7 @@
 
 Composition only. A room that stores a day key, a sealed identifier or a reference to a consent in a table of its own
 names the table here; one that also holds such keys in memory adds a
-function to `gateway.forgets` (see `gateway.erasing.Forget`).
+function to `gateway.forgets` (see `gateway.workers.erasing.Forget`).
 """
 
 from __future__ import annotations

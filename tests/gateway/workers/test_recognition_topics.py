@@ -9,8 +9,8 @@ import msgspec
 
 from gateway.clock import FakeClock
 from gateway.errors import Unavailable
-from gateway.recognition_topics import RecognitionTopics
 from gateway.shopper.hints import Guest, Notice, Recognition
+from gateway.workers.recognition_topics import RecognitionTopics
 
 GUEST = Guest(
     visit="c1", lane="till 1/北+#", since_ms=0, text='"><b>', tier="gold", language="zh", coupons=("C-1",)

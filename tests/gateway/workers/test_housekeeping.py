@@ -19,7 +19,6 @@ from gateway.app import Gateway
 from gateway.clock import FakeClock
 from gateway.errors import Unavailable
 from gateway.event import STREAMS, Draft, Origin, Stream
-from gateway.housekeeping import SALVAGED, WAL_LARGE, Chores, Housekeeping, policy_of, salvage_under_way
 from gateway.intake.inlet import Inlet, Item
 from gateway.journal import cursor
 from gateway.journal.commit_loop import CommitLoop
@@ -30,6 +29,7 @@ from gateway.runtime.systemd import Notifier
 from gateway.shopper.consent import Consents, Terms
 from gateway.shopper.day_keys import DayKeys
 from gateway.shopper.identifiers import Identifier
+from gateway.workers.housekeeping import SALVAGED, WAL_LARGE, Chores, Housekeeping, policy_of, salvage_under_way
 from tests.patience import until
 
 NIGHT_S = datetime(2026, 11, 22, 19, 5, tzinfo=UTC).timestamp()  # 03:05 in Shanghai

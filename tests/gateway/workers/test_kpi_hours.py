@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from gateway.journal.reader import JournalReader
-from gateway.kpi_hours import KpiHours
 from gateway.projections.kpi import Sources
 from gateway.projections.store_time import StoreTime
+from gateway.workers.kpi_hours import KpiHours
 from tests.gateway.status.shop import ZONE, FakeGateway, passed, sale
 
 STOP = threading.Event()

@@ -15,7 +15,7 @@ import msgspec
 
 from devices.simulator.ledger import Ledger
 from devices.simulator.members import Club
-from gateway.demo_history import DETECTOR
+from gateway.demo.history import DETECTOR
 from gateway.event import STREAMS, Stream
 from gateway.event_types import FootfallCounted, type_of
 from gateway.journal.reader import JournalReader

@@ -7,8 +7,8 @@ import time
 import pytest
 
 from gateway.clock import rfc3339_s
-from gateway.demo_books import PixelCount
-from gateway.demo_door import MOST_A_MINUTE, DemoDoor
+from gateway.demo.books import PixelCount
+from gateway.demo.door import MOST_A_MINUTE, DemoDoor
 
 FROM_S = 500_000.0
 

@@ -22,7 +22,6 @@ from gateway.clock import Clock, Instant
 from gateway.errors import JournalError, JournalFull, Unavailable
 from gateway.event import STREAMS, Draft, Origin, draft
 from gateway.event_types import AlarmCleared, AlarmRaised, EventData, LossDeclared, type_of
-from gateway.feed_watch import FeedWatch, Finding, expire
 from gateway.intake.inlet import Inlet, Item
 from gateway.journal import identity
 from gateway.journal.commit_loop import CommitLoop
@@ -33,6 +32,7 @@ from gateway.journal.schema import WAL_LIMIT_BYTES, fill_share
 from gateway.runtime.schedule import Job, Plan, Schedule
 from gateway.shopper.consent import Consents
 from gateway.shopper.day_keys import DayKeys
+from gateway.workers.feed_watch import FeedWatch, Finding, expire
 
 if TYPE_CHECKING:
     import sqlite3

@@ -21,12 +21,12 @@ from devices.simulator.ledger import Ledger
 from devices.simulator.members import Club
 from devices.transports.broker import find_broker
 from gateway.clock import FakeClock
-from gateway.demo import Demo, DemoPlan, Outcome
-from gateway.demo_books import Kept, Line, compared, persons
-from gateway.demo_gateway import News, SteppedClock, obey
-from gateway.demo_history import DETECTOR, past
-from gateway.demo_platform import Place, delivered
-from gateway.demo_process import GatewayPlan
+from gateway.demo.books import Kept, Line, compared, persons
+from gateway.demo.gateway import News, SteppedClock, obey
+from gateway.demo.history import DETECTOR, past
+from gateway.demo.platform import Place, delivered
+from gateway.demo.process import GatewayPlan
+from gateway.demo.show import Demo, DemoPlan, Outcome
 from gateway.errors import ConfigError, Unavailable
 from gateway.event import STREAMS, Origin, draft
 from gateway.event_types import ButtonPressed

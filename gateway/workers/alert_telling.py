@@ -14,10 +14,10 @@ from typing import Final
 
 from config.loader import resolve_secret
 from config.settings import Settings, WebhookSettings
-from gateway.alert_words import notice, speaker_of, trial
 from gateway.alerts.desk import AlertDesk
 from gateway.clock import Clock
 from gateway.runtime.backoff import Backoff
+from gateway.workers.alert_words import notice, speaker_of, trial
 from sync.webhook import Told, Webhook
 
 log = logging.getLogger(__name__)
