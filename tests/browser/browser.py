@@ -78,7 +78,7 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.devtools("Emulation.setEmulatedMedia", features=[scheme])
 
-    def until(self, script: str, timeout_s: float = 5.0) -> Any:
+    def until(self, script: str, timeout_s: float = 60.0) -> Any:
         """Wait until a script returns something true, and give it."""
         deadline_s = time.monotonic() + timeout_s
         while not (found := self.run(script)):
@@ -98,7 +98,7 @@ class Browser:
 
     def _port(self) -> int:
         assert self._driver.stdout is not None
-        deadline_s = time.monotonic() + 20
+        deadline_s = time.monotonic() + 60
         while time.monotonic() < deadline_s:
             if select.select([self._driver.stdout], [], [], 0.5)[0]:
                 line = self._driver.stdout.readline()

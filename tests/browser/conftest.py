@@ -37,7 +37,7 @@ def visit(chromium: Browser) -> Iterator[Visit]:
     def open_(url: str, **options: Any) -> Page:
         context = chromium.new_context(**{"locale": "en", **options})
         contexts.append(context)
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(60_000)
         page = context.new_page()
         said: list[str] = []
         page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)

@@ -107,7 +107,7 @@ def test_everything_is_reached_by_keyboard_and_stays_open_while_the_page_lives(s
     site.gateway.sockets.append(
         PluggedDevice(kind="scale", usb_id="0922:8003", product="later", since_ms=1_795_312_800_000)
     )
-    page.locator("#plugged li", has_text="later").wait_for(timeout=3000)  # seen without loading the page again
+    page.locator("#plugged li", has_text="later").wait_for()  # seen without loading the page again
     assert page.locator("#plugged details").first.get_attribute("open") is not None
     assert page.evaluate("document.activeElement.tagName") == "SUMMARY"
     site.gateway.sockets.pop()

@@ -84,7 +84,7 @@ def test_a_new_event_appears_by_itself_and_is_text_there_too(site: Site, browser
     browser.open(address(site))
     browser.until("return document.readyState === 'complete'")
     site.gateway.keep(types.AlarmRaised(what="late<img src=x onerror=document.title=1>"))
-    browser.until("return document.getElementById('events').textContent.includes('late')", 3.0)
+    browser.until("return document.getElementById('events').textContent.includes('late')")
     assert browser.run("return [document.querySelectorAll('#events img').length, document.title === '1']") == [0, False]
 
 
@@ -149,7 +149,7 @@ def test_a_reader_is_told_when_the_gateway_has_gone(tmp_path: Path, browser: Bro
     finally:
         other.close()
         gateway.close()
-    browser.until("return !document.getElementById('gone').hidden", 15.0)
+    browser.until("return !document.getElementById('gone').hidden")
 
 
 def test_the_first_load_is_small(site: Site, browser: Browser) -> None:

@@ -18,7 +18,7 @@ from gateway.intake.inlet import Item
 from gateway.intake.reading import Button, Reading
 from tests.devices.source_parts import FakeLink, made_intake, plans
 
-STUCK_S = 5.0  # far below the patience after which a worker counts as stuck
+STUCK_S = 20.0  # below below the patience after which a worker counts as stuck
 MAPPED = """
 [[devices]]
 name = "counter"

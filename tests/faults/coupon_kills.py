@@ -22,7 +22,8 @@ from gateway.shopper.coupon_token import issue
 from tests.gateway.shopper.counter import HOME, KEY
 
 LANES = 8
-_START_S = 30.0
+_MOST_ANSWERS = 60  # of a life that ends in a kill
+_SILENT_S = 60.0  # nobody is answered for so long: something is wrong
 
 
 class Books(msgspec.Struct):
@@ -79,8 +80,8 @@ class Tills:
             self.tokens.append(issue(msgspec.structs.replace(self._like, id=f"K-{len(self.tokens)}"), KEY))
         return self.tokens[number]
 
-    def live(self, for_s: float, settle: bool = False) -> None:
-        """One life of the desk: ask and hear, then kill it; `settle`: until every lane has its last answer."""
+    def live(self, answers: int | None) -> None:
+        """One life of the desk: hear so many answers, asking on, then kill it; None: until each lane has its last."""
         command = [sys.executable, "-m", "tests.faults.coupon_child", str(self.directory)]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as desk:
             assert desk.stdin is not None and desk.stdout is not None
@@ -91,19 +92,19 @@ class Tills:
                 waiting = set(self.lanes)
                 watch = selectors.DefaultSelector()
                 watch.register(desk.stdout, selectors.EVENT_READ)
-                until_s = time.monotonic() + (_START_S if settle else for_s)
-                buffer = b""
-                while (left_s := until_s - time.monotonic()) > 0 and waiting:
-                    if not watch.select(left_s):
-                        continue
+                buffer, heard = b"", 0
+                while waiting and (answers is None or heard < answers):
+                    assert watch.select(_SILENT_S), "nobody is answered"
                     buffer += desk.stdout.read1(65_536)  # type: ignore[attr-defined]
                     *lines, buffer = buffer.split(b"\n")
+                    heard += len(lines)
                     for line in lines:
                         lane = self._hear(line)
-                        if settle:
+                        if answers is None:
                             waiting.discard(lane.name)
                         else:
                             self._send(desk, lane)
+                time.sleep(self.random.uniform(0.0, 0.01) if answers is not None else 0.0)
             finally:
                 desk.kill()
 
@@ -163,10 +164,13 @@ class Tills:
         )  # fmt: skip
 
 
-def fight(directory: Path, kills: int, seed: int = 1, longest_s: float = 0.15) -> Books:
-    """So many lives that end in a kill after up to `longest_s`, one that ends in peace, and the books."""
+def fight(directory: Path, kills: int, seed: int = 1) -> Books:
+    """So many lives that end in a kill a moment after an answer that is drawn, one that ends in peace, and the books.
+
+    Where a kill falls does not depend on how fast the machine is.
+    """
     tills = Tills(directory, seed)
     for _ in range(kills):
-        tills.live(tills.random.uniform(0.0, longest_s))
-    tills.live(0.0, settle=True)
+        tills.live(tills.random.randint(0, _MOST_ANSWERS))
+    tills.live(None)
     return tills.books(kills)

@@ -37,6 +37,7 @@ from tests.faults.evidence import Findings, Looks, examine
 from tests.faults.lives import Lives
 from tests.faults.powercut import ForgetfulDisk
 from tests.faults.traffic import DEVICES, Ledger, probe
+from tests.patience import PATIENCE_S
 
 BrokerKind = Literal["mosquitto", "embedded"]
 
@@ -137,8 +138,8 @@ class Harness:
     def _subscribe(self, lives: Lives, port: int) -> None:
         """An honest first life until both sessions stand, so that the broker keeps everything from here on."""
         lives.start()
-        until_s = time.monotonic() + 20
-        for number in range(400):
+        until_s = time.monotonic() + PATIENCE_S
+        for number in range(4_000):
             probe(port, number)
             if self._probed():
                 break
@@ -167,7 +168,7 @@ class Harness:
         finally:
             process.stdin.close()
             try:
-                process.wait(30)
+                process.wait(90)
             finally:
                 process.kill()
 
@@ -185,10 +186,10 @@ class Harness:
             if lives.gone(5.0):
                 report.kills_at_points += 1
         else:
-            if lives.committed(10.0):
+            if lives.committed(PATIENCE_S):
                 self._first_s.append(time.monotonic() - started_s)
             else:
-                report.findings.add("a life committed nothing within 10 s")
+                report.findings.add(f"a life committed nothing within {PATIENCE_S:g} s")
             if chance.random() < 0.5:
                 self._looks.look(report.findings)
             time.sleep(chance.uniform(0.0, _LONGEST_S))
@@ -219,6 +220,7 @@ class Harness:
     def _rest(self, lives: Lives) -> None:
         """A last life, left alone until nothing comes any more, then stopped in order."""
         lives.start(self.report.cheat)
+        lives.committed(10.0)  # it has come up and is connected; without anything owed it has nothing to commit
         heads: dict[str, int] = {}
         quiet_s = time.monotonic()
         until_s = quiet_s + 90

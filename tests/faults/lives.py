@@ -24,6 +24,8 @@ import threading
 import time
 from pathlib import Path
 
+from tests.patience import PATIENCE_S
+
 
 class Lives:
     """Starts lives, and ends them as a power supply or systemd would."""
@@ -43,7 +45,7 @@ class Lives:
                 self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=self._environment,
                 cwd=Path(__file__).parents[2],
             )  # fmt: skip
-        self._expect("ready", 30)
+        self._expect("ready", PATIENCE_S)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -62,7 +64,7 @@ class Lives:
     def start(self, cheat: str = "", point: str = "") -> None:
         """Fork a life that cheats, or dies at a certain point, or neither (see `cheats`)."""
         self._tell(f"start {cheat or '-'} {point or '-'}")
-        self.pid = int(self._expect("started", 10))
+        self.pid = int(self._expect("started", PATIENCE_S))
 
     def committed(self, timeout_s: float) -> bool:
         """Wait for the first commit of this life; False when it does not come."""
@@ -92,7 +94,7 @@ class Lives:
         self.signal(signal.SIGKILL)
         return self.reap()
 
-    def reap(self, timeout_s: float = 10.0) -> int:
+    def reap(self, timeout_s: float = PATIENCE_S) -> int:
         """Wait for the end of the life; returns its exit code, negative for a signal."""
         self._tell("reap")
         status = int(self._expect("ended", timeout_s))

@@ -19,7 +19,7 @@ from tests.gateway.shopper.visit_shop import VisitShop
 
 ACTS = 240
 _MEMBERS = 9
-_LIFE_S = 60.0
+_LIFE_S = 150.0
 
 
 def live(directory: Path) -> None:

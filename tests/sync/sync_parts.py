@@ -190,7 +190,7 @@ class Served:
 
     def __enter__(self) -> Served:
         self.thread.start()
-        deadline_s = time.monotonic() + 10
+        deadline_s = time.monotonic() + 60
         while not self.server.started and time.monotonic() < deadline_s:
             time.sleep(0.005)
         assert self.server.started

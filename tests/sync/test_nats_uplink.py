@@ -40,7 +40,7 @@ class Server:
         assert SERVER is not None
         command = [SERVER, "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", str(self.home)]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline_s = time.monotonic() + 10
+        deadline_s = time.monotonic() + 60
         while time.monotonic() < deadline_s:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:

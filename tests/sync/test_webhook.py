@@ -116,7 +116,7 @@ def test_a_slow_side_is_given_up_in_time_and_not_followed_elsewhere() -> None:
         with contextlib.closing(hook):
             started_s = time.monotonic()
             told = hook.tell(NOTICE)
-    assert told.outcome == "later" and time.monotonic() - started_s < 3.0
+    assert told.outcome == "later" and time.monotonic() - started_s < 15.0  # the whole takes twenty
 
 
 def test_nobody_there_is_later_and_says_no_key() -> None:

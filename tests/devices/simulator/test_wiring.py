@@ -22,7 +22,7 @@ def test_bytes_go_both_ways_and_a_pulled_plug_hangs_up(tmp_path: Path) -> None:
     assert plug.write(b"\xbb\x00\r\n\x7e")
     assert line.read(1.0) == b"\xbb\x00\r\n\x7e"
     line.write(b"\x00\x0d\x0a\xff")
-    until_s = time.monotonic() + 2
+    until_s = time.monotonic() + 60
     heard = b""
     while len(heard) < 4 and time.monotonic() < until_s:
         heard += plug.read()

@@ -82,7 +82,7 @@ def test_speed_and_framing_are_set_at_the_far_end_and_every_byte_survives(server
         assert (server.port.baudrate, server.port.bytesize, server.port.parity) == (57600, 7, "E")
         line.write(bytes(range(256)))
         back = b""
-        until_s = time.monotonic() + 5
+        until_s = time.monotonic() + 60
         while len(back) < 256 and time.monotonic() < until_s:
             back += line.read(0.5)
         assert back == bytes(range(256))
@@ -98,7 +98,7 @@ def test_a_server_that_stops_is_unavailable(server: EchoServer) -> None:
     server.stop()
     try:
         with pytest.raises(Unavailable):
-            for _ in range(50):
+            for _ in range(600):
                 line.read(0.1)
     finally:
         line.close()

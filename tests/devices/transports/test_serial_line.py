@@ -63,7 +63,7 @@ def test_silence_is_empty_after_the_timeout(device: PtyDevice) -> None:
     try:
         began_s = time.monotonic()
         assert line.read(0.05) == b""
-        assert 0.04 <= time.monotonic() - began_s < 1.0
+        assert 0.04 <= time.monotonic() - began_s < 20.0
         assert line.read(0) == b""
     finally:
         line.close()

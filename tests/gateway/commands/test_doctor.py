@@ -466,7 +466,7 @@ def test_a_broker_that_is_away_or_silent_is_said_in_time(shop):
         settings = MqttSettings(client_id="x", port=silent.getsockname()[1])
         started_s = time.monotonic()
         assert visit(settings, None, 0.3).accepted is False
-        assert time.monotonic() - started_s < 3
+        assert time.monotonic() - started_s < 20
     shop.configure(TILL, broker=f'mode = "external"\nurl = "mqtt://127.0.0.1:{settings.port}"')
     (away,) = wrong(see(shop), "broker")
     assert "nothing listens there" in away.says
@@ -530,7 +530,7 @@ def test_the_page_of_the_running_gateway_is_known_as_ours(shop):
     thread = threading.Thread(target=gateway.run, args=(stop,))
     thread.start()
     try:
-        until_s = time.monotonic() + 15
+        until_s = time.monotonic() + 60
         while time.monotonic() < until_s:
             with socket.socket() as knock:
                 if not knock.connect_ex(("127.0.0.1", port)):

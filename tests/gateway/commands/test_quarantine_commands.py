@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -23,6 +22,7 @@ from gateway.journal.quarantine import PayloadSeal
 from gateway.journal.reader import JournalReader
 from gateway.shopper.day_keys import DayKeys
 from gateway.workers.replay_requests import Retry, Spool, WriterBook
+from tests.patience import until
 
 BUTTONS = """
 [[devices]]
@@ -65,9 +65,7 @@ def running(shop: Any) -> Iterator[Gateway]:
     thread = threading.Thread(target=gateway.run, args=(stop,))
     thread.start()
     try:
-        until_s = time.monotonic() + 10
-        while not gateway.commits.is_open and time.monotonic() < until_s:
-            time.sleep(0.01)
+        until(lambda: gateway.commits.is_open)
         yield gateway
     finally:
         stop.set()
@@ -129,10 +127,8 @@ def test_a_request_left_by_a_crash_is_done_at_the_next_start(storefront, held):
     spool = Spool(load(held.config))
     request = spool.put([1, 2])
     with running(held):
-        until_s = time.monotonic() + 10
-        while (outcomes := spool.answered(request)) is None and time.monotonic() < until_s:
-            time.sleep(0.02)
-    assert outcomes is not None
+        outcomes = until(lambda: spool.answered(request))
+    assert outcomes
     assert {one.outcome for one in outcomes} == {"appended"}
     assert len(events(held)) == 2
 

@@ -105,7 +105,7 @@ def test_a_running_camera_counts_and_a_missing_one_is_a_gap_with_a_reason() -> N
     workers = [CameraWorker(plan, ORIGIN, inlet, board, clock) for plan in plan_cameras(parse(text, "t"), "t")]
     stop = threading.Event()
     counted = []
-    deadline_s = time.monotonic() + 90
+    deadline_s = time.monotonic() + 120
     conditions: dict[str, str] = {}
     while time.monotonic() < deadline_s and not (counted and conditions.get("gone") == "faulted"):
         for worker in workers:
@@ -159,7 +159,7 @@ def test_a_gateway_stopped_within_an_interval_tells_what_it_counted_and_the_next
         inlet, seen = Inlet(), []
         worker = CameraWorker(plan, ORIGIN, inlet, DeviceBoard(), clock, journal, watch=seen.append)
         worker.open()
-        deadline_s = time.monotonic() + 60
+        deadline_s = time.monotonic() + 120
         while len(seen) < 3 and time.monotonic() < deadline_s:
             worker.step(threading.Event())
         worker.close()

@@ -32,7 +32,7 @@ def inlet() -> Inlet:
 
 @pytest.fixture
 def loop(path: Path, clock: FakeClock, inlet: Inlet) -> Iterator[CommitLoop]:
-    commits = CommitLoop(JournalWriter(path, "gw01", clock, ballast_bytes=0), inlet, window_s=5.0)
+    commits = CommitLoop(JournalWriter(path, "gw01", clock, ballast_bytes=0), inlet, window_s=60.0)
     commits.open()
     yield commits
     commits.close()
@@ -121,7 +121,7 @@ def test_a_repeat_is_not_written_again(
 
 
 def test_a_window_that_is_filling_is_closed_at_once(loop: CommitLoop, inlet: Inlet, draft: MakeDraft) -> None:
-    """Somebody waits at a till: with a window of five seconds and an event in it, nobody waits for the window."""
+    """Somebody waits at a till: with a window of a minute and an event in it, nobody waits for the window."""
     began_s = time.monotonic()
     inlet.offer("rfid", Item((draft(1),)))
     collecting = threading.Thread(target=loop.step, args=(NEVER,))
@@ -129,7 +129,7 @@ def test_a_window_that_is_filling_is_closed_at_once(loop: CommitLoop, inlet: Inl
     future = loop.record(using(1))
     collecting.join()
     loop.step(NEVER)
-    assert future.result(0) == 1 and time.monotonic() - began_s < 4
+    assert future.result(0) == 1 and time.monotonic() - began_s < 30
 
 
 def test_after_the_end_there_is_an_answer(loop: CommitLoop) -> None:

@@ -30,12 +30,12 @@ def events() -> Iterator[tuple[Signals, threading.Event, threading.Event]]:
 def test_end_signals_wake_the_wait_and_set_stop(
     events: tuple[Signals, threading.Event, threading.Event], number: signal.Signals
 ) -> None:
-    """The wait of ten seconds ends at once and stop is set."""
+    """A long wait ends at once and stop is set."""
     signals, stop, reload = events
     threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
     began_s = time.monotonic()
-    assert signals.wait(stop, 10)
-    assert time.monotonic() - began_s < 5
+    assert signals.wait(stop, 60)
+    assert time.monotonic() - began_s < 30
     assert not reload.is_set()
 
 
@@ -63,7 +63,7 @@ def test_silence_ends_with_the_time_out(events: tuple[Signals, threading.Event, 
     signals, stop, _ = events
     began_s = time.monotonic()
     assert not signals.wait(stop, 0.05)
-    assert 0.04 <= time.monotonic() - began_s < 5
+    assert 0.04 <= time.monotonic() - began_s < 30
 
 
 def test_everything_is_put_back() -> None:
@@ -111,7 +111,7 @@ def test_a_storm_of_hangups_does_not_deadlock_the_main_thread() -> None:
             process.send_signal(signal.SIGHUP)
         process.send_signal(signal.SIGTERM)
         try:
-            output, _ = process.communicate(timeout=30)
+            output, _ = process.communicate(timeout=90)
         finally:
             process.kill()
     assert process.returncode == 0

@@ -30,6 +30,7 @@ from gateway.shopper.hints import Guest
 from gateway.status.observer import Coupons, Plan, Sent
 from gateway.status.snapshot import PluggedDevice
 from gateway.workers.replay_requests import Outcome
+from tests.patience import PATIENCE_S
 
 ZONE = "Asia/Shanghai"
 SCRIPT = "<script>alert('x')</script>"
@@ -160,7 +161,7 @@ class FakeGateway:
         thread.start()
         try:
             stop.set()
-            steps, deadline_s = 0, time.monotonic() + 20
+            steps, deadline_s = 0, time.monotonic() + PATIENCE_S
             while steps < 3 and time.monotonic() < deadline_s:
                 with contextlib.suppress(Unavailable):  # a busy disk: it begins again
                     projector.step(stop)

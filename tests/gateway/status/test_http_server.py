@@ -88,4 +88,4 @@ def test_a_request_that_drips_is_cut_off_and_delays_no_end(make: Make) -> None:
         waiting.sendall(b"GET / HT")
         began_s = time.monotonic()
         patient.close()
-        assert time.monotonic() - began_s < 2
+        assert time.monotonic() - began_s < 10

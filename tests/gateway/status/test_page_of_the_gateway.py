@@ -16,6 +16,7 @@ from gateway.access.accounts import Accounts
 from gateway.app import Gateway
 from gateway.intake.inlet import Item
 from tests.gateway.status.shop import FakeGateway, sale
+from tests.patience import PATIENCE_S
 from tests.ports import free_port
 
 
@@ -34,7 +35,7 @@ def test_a_missing_port_is_on_the_page_with_what_to_do_and_a_sale_is_counted_wit
     thread.start()
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, headers={"accept-language": "en"}) as http:
-            deadline_s = time.monotonic() + 20
+            deadline_s = time.monotonic() + PATIENCE_S
 
             def until(path: str, text: str) -> str:
                 while time.monotonic() < deadline_s:

@@ -152,14 +152,14 @@ def test_an_orderly_stop_is_quick_and_takes_along_what_has_just_come_in(tmp_path
         data = ButtonPressed(button="b", value="single")
         one = draft("observations", "store.button.pressed.v1", data, source="//t1/b", at=gateway.clock.now())
         gateway.inlet.offer("test", Item([one], durable.set), 1.0)
-        assert durable.wait(5)
+        assert durable.wait(60)
         began_s = time.monotonic()
         stop.set()
         thread.join(60)
         took_s = time.monotonic() - began_s
     with JournalReader(gateway.journal_path) as reader:
         assert reader.state("observations").pending == 0
-    assert took_s < 4.0  # 0.5 s on an idle machine
+    assert took_s < 15.0  # 0.5 s on an idle machine
 
 
 def test_an_orderly_stop_does_not_wait_for_a_platform_that_is_silent(tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_an_orderly_stop_does_not_wait_for_a_platform_that_is_silent(tmp_path: P
         stop.set()
         thread.join(60)
         took_s = time.monotonic() - began_s
-    assert took_s < 4.0  # 1.2 s on an idle machine
+    assert took_s < 15.0  # 1.2 s on an idle machine
 
 
 def test_the_platform_has_a_person_erased(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ class Site:
 
     def key(self) -> str:
         """The member's opaque key, when the sale has been folded."""
-        deadline_s = time.monotonic() + 10
+        deadline_s = time.monotonic() + 60
         while time.monotonic() < deadline_s:
             said = self.session.post(f"{self.url}/v1/profiles/search", json={"scheme": "member", "value": "m-1001"})
             if said.status_code == 200:
