@@ -486,6 +486,14 @@ class VisitClosed(EventData, frozen=True, kw_only=True, omit_defaults=True):
     returning: bool | None = None  # an earlier day's visit is known; None: not known
 
 
+@event("measurements", "visit.compared")
+class VisitCompared(EventData, frozen=True, kw_only=True):
+    """The platform has compared a visit with what it knows of the person; `returning`: here on an earlier day, too."""
+
+    visit_id: str
+    returning: bool
+
+
 class Covered(msgspec.Struct, frozen=True, kw_only=True):
     """A number with the share of its inputs that were there, 0–1; None: not known, `reason` says why."""
 

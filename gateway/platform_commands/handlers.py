@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from gateway.platform_commands import coupons as coupon_commands
 from gateway.platform_commands.config_set import ConfigSet
 from gateway.platform_commands.hints import HintDesk
+from gateway.platform_commands.return_visits import ReturnVisits
 from gateway.platform_commands.subject_erase import SubjectErase
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ def handlers(gateway: Gateway) -> dict[str, Handler]:
         "config.set": ConfigSet(gateway),
         "consent.update": persons.update,
         "keys.rotate": persons.rotate,
-        **({} if gateway.visits is None else {"profile.hints": HintDesk(gateway, gateway.visits)}),
+        **(
+            {}
+            if gateway.visits is None
+            else {"profile.hints": HintDesk(gateway, gateway.visits), "visits.returning": ReturnVisits(gateway)}
+        ),
         "subject.erase": SubjectErase(gateway.journal_path, gateway.commits, gateway.clock),
     }

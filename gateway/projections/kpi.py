@@ -190,7 +190,7 @@ class _Window:
         pieces = sum((hour.items for hour in sales), Decimal(0))
         scans = sum(it.scans for it in own(rows.interactions))
         visits = own(rows.visits)
-        ended = sum(it.visits for it in visits)
+        ended, known = sum(it.visits for it in visits), sum(it.known for it in visits)
         figures: dict[Name, Figure] = {
             "footfall": footfall,
             "occupancy_peak": self._occupancy(people),
@@ -202,7 +202,7 @@ class _Window:
             ),
             "units_per_basket": _each(transactions, pieces, count, 2),
             **self._redemption(),
-            "repeat_share": _share(sum(it.returning for it in visits), sum(it.known for it in visits), "not_known"),
+            "repeat_share": _covered(_share(sum(it.returning for it in visits), known, "not_known"), known, ended),
             "member_share": self._members(transactions, sum(it.members for it in sales), count),
             "visit_dwell_s": _mean(sum(it.stayed_s for it in visits), ended),
             **self._queue_figures(),
@@ -443,6 +443,11 @@ def _share(part: int, whole: int, otherwise: Reason) -> Figure:
     if whole < FEWEST or 0 < part < FEWEST or 0 < whole - part < FEWEST:
         return Figure(value=None, reason="few")
     return Figure(value=_rounded(Decimal(part) / whole, 4))
+
+
+def _covered(figure: Figure, known: int, whole: int) -> Figure:
+    """A figure of some of the persons, with their share; without one where there is nobody, or too few."""
+    return msgspec.structs.replace(figure, coverage=min(1.0, known / whole) if whole >= FEWEST else None)
 
 
 def _mean(total: float, persons: int) -> Figure:

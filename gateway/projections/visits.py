@@ -1,8 +1,8 @@
 """Visits that consented shoppers ended, by hour: how many, how long, with how many sales, how many were not the first.
 
 From `store.visit.closed`. A correction (`supersedes`, or the same visit told again) takes the place of what it
-corrects. Nobody's key is kept here: whether a visit was not the first is the event's word or not known, since the day
-keys of two days cannot be joined in the shop. Knows no shopper.
+corrects. Nobody's key is kept here: whether a visit was not the first is what the platform says later
+(`store.visit.compared`), or not known, since the day keys of two days cannot be joined in the shop. Knows no shopper.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from gateway.projections.projection import Change, Fact, Query, Table, have_tabl
 from gateway.projections.store_time import StoreTime
 
 _TYPE = "store.visit.closed.v1"
+_COMPARED = "store.visit.compared.v1"
 _KEEP_DAYS = 62
 _ROWS_MOST = 500_000
 _LONGEST_MS = 86_400_000
@@ -29,6 +30,11 @@ class _Closed(msgspec.Struct):
     transaction_ids: tuple[str, ...] = ()
     supersedes: str | None = None
     returning: bool | None = None
+
+
+class _Compared(msgspec.Struct):
+    visit_id: str
+    returning: bool
 
 
 class VisitHour(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +69,7 @@ class Visits:
         self.version = f"1 {time.name}"
         self._time = time
         self._decode = msgspec.json.Decoder(_Closed).decode
+        self._decode_compared = msgspec.json.Decoder(_Compared).decode
 
     def fold(self, facts: Sequence[Fact]) -> Iterable[Change]:
         """The visits that stand at the end of the run, and those that were taken back."""
@@ -88,6 +95,11 @@ class Visits:
                 "INSERT OR REPLACE INTO visit VALUES (?, ?, ?, ?, ?, ?)",
                 [(key, *row) for key, row in standing.items()],
             )
+        compared = [
+            (told.returning, label(told.visit_id, 128)) for _, told in told_by(facts, _COMPARED, self._decode_compared)
+        ]
+        if compared:  # after the visits: what is compared was told before
+            yield Change("UPDATE visit SET came_again = ? WHERE visit = ?", compared)
 
 
 def hours_of(query: Query, first: str, last: str) -> list[VisitHour]:

@@ -155,7 +155,7 @@ def _beat(gateway: Gateway) -> bytes:
     key_id, public = gateway.key_ring.own_public()  # the platform seals persons in commands to it
     return msgspec.json.encode(
         {"version": version("storefront-gateway"), "clock": now.quality, "sent_at": rfc3339_s(now.wall_s),
-         "seal_key": {"id": key_id, "public_key": public},
+         "seal_key": {"id": key_id, "public_key": public}, "time_zone": gateway.settings.gateway.time_zone,
          "streams": streams}
     )  # fmt: skip
 

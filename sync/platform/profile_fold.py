@@ -32,6 +32,7 @@ from gateway.event_types import (
     Sale,
     Shopper,
     VisitClosed,
+    VisitCompared,
     type_of,
 )
 from sync.platform.consent_state import ConsentAct
@@ -265,6 +266,16 @@ def _visit(rule: _Rule, visit: VisitClosed) -> None:
     )  # fmt: skip
 
 
+def _compared(rule: _Rule, told: VisitCompared) -> None:
+    """It names nobody, but is of somebody's visit: whoever is erased takes it along."""
+    row = rule.writing.sql(
+        "SELECT identifier, at_ms FROM touch WHERE store = ? AND kind = 'visit' AND ref = ? AND identifier IS NOT NULL",
+        (rule.seen.store, told.visit_id),
+    ).fetchone()
+    if row is not None:
+        rule.writing.sql("INSERT OR IGNORE INTO mention VALUES (?, ?, ?)", (row[0], rule.seen.position, row[1]))
+
+
 def _points(rule: _Rule, points: PointsEarned | PointsSpent) -> None:
     spent = isinstance(points, PointsSpent)
     rule.touch(
@@ -321,6 +332,7 @@ def _detail(**fields: Any) -> str:
 _RULES: dict[type, Callable[[_Rule, Any], None]] = {
     Sale: _sale,
     VisitClosed: _visit,
+    VisitCompared: _compared,
     PointsEarned: _points,
     PointsSpent: _points,
     InteractionScanned: _scan,

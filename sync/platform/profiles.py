@@ -16,6 +16,7 @@ from sync.platform.platform_keys import PlatformKeys, keys_beside
 from sync.platform.profile_book import ProfileBook
 from sync.platform.profile_fold import ProfileFold
 from sync.platform.profile_reading import ProfileReading
+from sync.platform.return_visits import ReturnVisits
 from sync.platform.store import PlatformStore
 from sync.platform.telling import Telling
 
@@ -46,6 +47,7 @@ class Profiles:
         self.fold: ProfileFold
         self.reading: ProfileReading
         self.telling: Telling
+        self.return_visits: ReturnVisits
 
     def open(self, *, follow: bool = True) -> None:
         """Make or open everything; `follow`: begin to fold.
@@ -60,9 +62,10 @@ class Profiles:
         self.fold = ProfileFold(self.book, self._log, self.keys.opener)
         self.reading = ProfileReading(self.book)
         self.telling = Telling(self.book, self._store, self._clock, self.keys.issuer)
+        self.return_visits = ReturnVisits(self.book, self._store, self.telling, self._clock)
         if follow:
             self._thread = threading.Thread(
-                target=self.fold.run, args=(self._stop, self._failed, self.telling.tidy), name="profiles", daemon=True
+                target=self.fold.run, args=(self._stop, self._failed, self._when_idle), name="profiles", daemon=True
             )
             self._thread.start()
 
@@ -88,6 +91,10 @@ class Profiles:
             if found is None or writing.sql(sql, (found[0], edge)).fetchone() is None:
                 return False
             return writing.part(edge, void=void)
+
+    def _when_idle(self) -> None:
+        self.telling.tidy()
+        self.return_visits.step()
 
     def _failed(self, error: BaseException) -> None:
         self.stopped = True

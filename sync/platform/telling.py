@@ -97,7 +97,7 @@ class Telling:
             "sealed": self._sealed(person, gateway), "text": text, "tier": tier[:40], "language": language[:8],
             "coupons": self._open_coupons(person), "expires_at": rfc3339_s(until_s),
         }  # fmt: skip
-        return self._tell(person, gateway, "profile.hints", {"hints": [hint]})
+        return self.give(person, gateway, "profile.hints", {"hints": [hint]})
 
     def issue_coupon(self, key: str, gateway: str, store: str, campaign: str, face: Decimal, currency: str = "CNY",
                      *, days: int = 30, channel: str = "app") -> tuple[str, Told]:  # fmt: skip
@@ -126,7 +126,7 @@ class Telling:
                 "INSERT INTO coupon VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (name, campaign, channel, str(face), identifier, now_s * 1000, None, IMPORT),
             )
-        told = self._tell(person, gateway, "coupons.issue", {"tokens": [token], "keys": [self._signs(self._issuer)]})
+        told = self.give(person, gateway, "coupons.issue", {"tokens": [token], "keys": [self._signs(self._issuer)]})
         return token, told
 
     def consent(self, key: str, gateway: str, purposes: Sequence[str], *, granted: bool, notice: str = "",
@@ -140,7 +140,7 @@ class Telling:
         now = self._clock.now()
         record = f"p-{secrets.token_hex(8)}"
         told = [
-            self._tell(
+            self.give(
                 person, gateway, "consent.update",
                 {"act": "granted" if granted else "withdrawn", "person": sealed, "at": rfc3339_s(now.wall_s),
                  "purposes": list(purposes), "record_id": record, "notice_version": notice or None,
@@ -189,11 +189,12 @@ class Telling:
         return Erased(count, commands)
 
     def tidy(self) -> int:
-        """Redact what came late of erased persons, blank erasures that are done; returns how many rows."""
+        """Redact what came late of erased persons, blank what is done and need not be kept; returns how many rows."""
         with self._book.reading() as connection:
             late = [int(row[0]) for row in connection.execute("SELECT place FROM late LIMIT ?", (_EVENTS_A_COMMAND,))]
             done = connection.execute(
-                "SELECT command FROM told WHERE kind = 'subject.erase' AND outcome = 'done' LIMIT 50"
+                "SELECT command FROM told WHERE kind IN ('subject.erase', 'visits.returning') AND outcome = 'done' "
+                "LIMIT 50"
             ).fetchall()
         if not late and not done:
             return 0
@@ -225,10 +226,10 @@ class Telling:
         for gateway, events in ids.items():
             # A day key is a store's own: no other shop can do anything with it.
             keys = [key.partition("|")[2] for key in day_keys if key.partition("|")[0] in store_of[gateway]]
-            told += [self._tell(person, gateway, "subject.erase", {"positions": part}) for part in _parts(events)]
-            told += [self._tell(person, gateway, "subject.erase", {"sealed": part}) for part in _parts(sealed[gateway])]
+            told += [self.give(person, gateway, "subject.erase", {"positions": part}) for part in _parts(events)]
+            told += [self.give(person, gateway, "subject.erase", {"sealed": part}) for part in _parts(sealed[gateway])]
             if keys or records:
-                told.append(self._tell(person, gateway, "subject.erase", {"day_keys": keys, "consentrefs": records}))
+                told.append(self.give(person, gateway, "subject.erase", {"day_keys": keys, "consentrefs": records}))
         return tuple(told)
 
     def _records(self, writing: Writing, mine: Sequence[int]) -> list[str]:
@@ -381,7 +382,12 @@ class Telling:
         if gateway not in dict(self._store.gateways()):
             raise Rejected("tell", gateway[:64], "there is no such gateway")
 
-    def _tell(self, person: int, gateway: str, kind: str, data: dict[str, Any]) -> Told:
+    def give(self, person: int | None, gateway: str, kind: str, data: dict[str, Any]) -> Told:
+        """Give a gateway a command; `person`: whom it is about, None for several.
+
+        Raises:
+            Rejected: there is no such gateway.
+        """
         self._known(gateway)
         now = self._clock.now()
         command = f"{kind.replace('.', '-')}-{secrets.token_hex(8)}"

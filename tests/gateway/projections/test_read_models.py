@@ -326,6 +326,20 @@ def test_a_corrected_visit_takes_the_place_of_the_first() -> None:
     assert (hour.visits, hour.stayed_s, hour.buying, hour.known, hour.returning) == (2, 360.0, 0, 1, 1)
 
 
+def test_what_the_platform_says_of_a_visit_counts_for_that_one_and_the_last_word_does() -> None:
+    store = Store(Visits(SHANGHAI))
+
+    def told(kind: str, name: str, **data: Any) -> Fact:
+        return fact(f"store.visit.{kind}.v1", {"visit_id": name, **data}, stream="measurements")
+
+    ended = {"entered_at": "2026-11-22T02:00:00Z", "left_at": "2026-11-22T02:10:00Z"}
+    store.take(told("closed", "a", **ended), told("compared", "a", returning=True), told("closed", "b", **ended))
+    store.take(told("compared", "b", returning=True), told("compared", "unknown", returning=True))
+    store.take(told("compared", "b", returning=False), told("compared", "a", returning="maybe"))
+    (hour,) = visits.hours_of(store.query, "2026-11-22", "2026-11-22")
+    assert (hour.visits, hour.known, hour.returning) == (2, 2, 1)
+
+
 def test_heat_adds_up_by_cell_and_a_redrawn_grid_is_another_map() -> None:
     store = Store(Heat(SHANGHAI))
 

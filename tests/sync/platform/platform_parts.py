@@ -93,10 +93,13 @@ class World:
 
     # -- what happens
 
-    def agrees(self, who: Shopper | None, at_s: float = T0, *, record: str = "", until: str | None = None) -> None:
+    def agrees(
+        self, who: Shopper | None, at_s: float = T0, *, record: str = "", until: str | None = None,
+        purposes: tuple[str, ...] = ("visits", "matching"),
+    ) -> None:  # fmt: skip
         self.log.add(
             ConsentGranted(
-                record_id=record or f"r-{len(self.log.rows)}", purposes=("visits", "matching"), notice_version="1",
+                record_id=record or f"r-{len(self.log.rows)}", purposes=purposes, notice_version="1",
                 notice_digest="0", language="zh", method="till", expires_at=until, shopper=who,
             ),
             at_s,
