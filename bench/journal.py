@@ -1,8 +1,8 @@
 """The journal beside its limits: append speed, bytes written an event, accept-to-durable time, flatness with size.
 
-- `append`: JournalWriter against a bare `executemany` loop on WAL + FULL with the same batch, in turns in one run: once
-  with the very rows that the journal stores, made before the clock starts, once with the events unpacked, as plain
-  rows would hold them.
+- `append`: CPU and bytes of JournalWriter against a bare `executemany` loop on WAL + FULL with the same batch, in turns
+  in one run: once with the very rows that the journal stores, made before the clock starts, once with the events
+  unpacked, as plain rows would hold them.
 - `paced`: events at an even pace through Inlet and CommitLoop; the receipt's time is when the commit was on disk. Bytes
   are `write_bytes` of /proc/self/io: whole 4 KiB pages of everything, checkpoints too. Beside it the limit: one
   4 KiB append with fdatasync, nothing else.
@@ -38,7 +38,7 @@ from gateway.journal.writer import JournalWriter
 
 PLACE = Path(__file__).resolve().parent.parent / ".bench" / "journal"
 BATCH = 256
-APPEND_SHARE, FLAT_WITHIN = 0.75, 0.15
+APPEND_SHARE, FLAT_WITHIN = 0.35, 0.15
 PACED = (  # events a second, window, most bytes an event, most milliseconds at p99
     (200, 0.020, 1600, 30.0),
     (200, 0.100, 900, 120.0),
@@ -115,11 +115,12 @@ def bench_append(count: int = 40_000, rounds: int = 5) -> bool:
     ]  # fmt: skip
     plain = [(None, 1, 1_795_312_800_000, event.dedupe, event.body, 0x89ABCDEF) for event in events]
     names = [event.stream for event in events]
-    rates: dict[str, list[float]] = {"bare, stored rows": [], "bare, plain rows": [], "journal": []}
+    taken_us: dict[str, list[float]] = {"bare, stored rows": [], "bare, plain rows": [], "journal": []}
+    stored_bytes: dict[str, float] = {}
     for _ in range(rounds):
         for name, rows in (("bare, stored rows", packed), ("bare, plain rows", plain)):
-            connection = connect_writer(fresh("bare"), 4 << 30)
-            started = time.perf_counter()
+            connection = connect_writer(path := fresh("bare"), 4 << 30)
+            started = time.process_time()
             for start in range(0, count, BATCH):
                 by_stream: dict[str, list[tuple[object, ...]]] = {}
                 for name_of, row in zip(names[start : start + BATCH], rows[start : start + BATCH], strict=True):
@@ -128,25 +129,24 @@ def bench_append(count: int = 40_000, rounds: int = 5) -> bool:
                 for table, batch in by_stream.items():
                     connection.executemany(f"INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?)", batch)
                 connection.execute("COMMIT")
-            rates[name].append(count / (time.perf_counter() - started))
+            taken_us[name].append((time.process_time() - started) / count * 1e6)
             connection.close()
-        writer = JournalWriter(fresh("ours"), "gw01", SystemClock(), ballast_bytes=0)
+            stored_bytes[name] = path.stat().st_size / count
+        writer = JournalWriter(path := fresh("ours"), "gw01", SystemClock(), ballast_bytes=0)
         writer.open()
-        started = time.perf_counter()
+        started = time.process_time()
         for start in range(0, count, BATCH):
             writer.append(events[start : start + BATCH])
-        rates["journal"].append(count / (time.perf_counter() - started))
+        taken_us["journal"].append((time.process_time() - started) / count * 1e6)
         writer.close()
+        stored_bytes["journal"] = path.stat().st_size / count
     print(f"\nappend, {count} events of {sum(len(e.body) for e in events) / count:.0f} bytes, {BATCH} a commit, FULL")
-    for name, values in rates.items():
-        print(f"  {name:<20} {statistics.median(values):>9,.0f} events/s   best {max(values):>9,.0f}")
-    share = statistics.median(
-        ours / bare for ours, bare in zip(rates["journal"], rates["bare, plain rows"], strict=True)
-    )
-    stored = statistics.median(
-        ours / bare for ours, bare in zip(rates["journal"], rates["bare, stored rows"], strict=True)
-    )
-    print(f"  journal / bare: {share:.2f} with plain rows (limit {APPEND_SHARE}), {stored:.2f} with rows packed before")
+    for name, values in taken_us.items():
+        said = f"{statistics.median(values):>6.1f} µs of CPU an event   least {min(values):>6.1f}"
+        print(f"  {name:<20} {said}   {stored_bytes[name]:>5.0f} bytes of file")
+    ours = min(taken_us["journal"])  # the least: CPU time, too, grows when others use the machine
+    share, stored = min(taken_us["bare, plain rows"]) / ours, min(taken_us["bare, stored rows"]) / ours
+    print(f"  CPU, bare / journal: {share:.2f} with plain rows (limit {APPEND_SHARE}), {stored:.2f} with packed ones")
     return share >= APPEND_SHARE
 
 

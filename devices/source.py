@@ -11,6 +11,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from hashlib import blake2b
 from typing import Protocol
 
@@ -36,6 +37,7 @@ _RECEIVE_S = 0.5  # a message, an acknowledgement or a publish ends the wait at 
 _OFFER_S = 0.25
 _FAREWELL_S = 1.0
 _BATCH = 256
+_POISON = b"\xff\xff\xff"  # in the place of a reading's index
 # What a driver with a mistake in it may raise over one message, which is set aside instead of stopping its source.
 DEFECTS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
@@ -84,16 +86,21 @@ class Intake:
             personal=settings.personal,
         )
 
-    def drafts(
-        self, readings: Iterable[Reading], place: Place, at: Instant, delivery: Delivery | None, broker: bytes = b""
-    ) -> list[Draft]:
-        """Normalise readings; device states go to the board. `broker`: see `delivery_key`."""
-        drafts: list[Draft] = []
+    def take(
+        self, readings: Iterable[Reading], place: Place, at: Instant, into: list[Draft],
+        delivery: Delivery | None = None, key: bytes = b"",
+    ) -> None:  # fmt: skip
+        """Normalise readings; their events are added to `into`, device states go to the board.
+
+        `into` holds what came of the readings before one that raises. `key`: names the delivery, see `delivery_key`.
+
+        Raises:
+            Rejected: the delivery holds what no event can have.
+            Unavailable: it cannot be understood now.
+        """
         heard = 0
         well = False
-        key, fresh = b"", True
-        if delivery is not None:
-            key, fresh = delivery_key(delivery, broker), not delivery.dup
+        fresh = delivery is None or not delivery.dup
         for index, reading in enumerate(readings):
             heard += 1
             if isinstance(reading, DeviceState):
@@ -103,19 +110,18 @@ class Intake:
                 well = True
                 self.board.faulted(place.device, "")  # it says something sensible again
             try:
-                drafts += self.normaliser.drafts(reading, place, at, key and key + index.to_bytes(3, "big"), fresh)
+                into += self.normaliser.drafts(reading, place, at, key and key + index.to_bytes(3, "big"), fresh)
             except (Rejected, Unavailable) as error:
                 if delivery is not None:  # quarantine keeps it, or the broker does
                     raise
                 if isinstance(error, Unavailable) and (rest := unnamed(reading)) is not None:
                     # A line says a thing once: better a sale of nobody than no sale.
-                    drafts += self.normaliser.drafts(rest, place, at)
+                    into += self.normaliser.drafts(rest, place, at)
                     self.normaliser.counters.subjects_dropped += 1
                 else:
                     self.board.counted(place.device, bad=1, skipped_bytes=0, ignored=0)
         if heard:
             self.board.heard(place.device, at, heard)
-        return drafts
 
 
 class SerialSource:
@@ -160,8 +166,10 @@ class SerialSource:
             data = self._line.read(_READ_S if self._silent_reads < _LULL_READS else _LULL_READ_S)
             self._silent_reads = 0 if data else self._silent_reads + 1
             at = self._intake.clock.now()
-            drafts = self._take(self._driver.feed(data, at) if data else (), at)
-            drafts += self._take(self._driver.tick(at), at)
+            drafts: list[Draft] = []
+            if data:
+                self._intake.take(self._driver.feed(data, at), self._place, at, drafts)
+            self._intake.take(self._driver.tick(at), self._place, at, drafts)
             if drafts:
                 self._waiting = Item(drafts)
                 self._hand_on(_OFFER_S)
@@ -173,14 +181,11 @@ class SerialSource:
             self._tell()
 
     def close(self) -> None:
-        """Release the line. What the inlet does not take now is lost, and counted."""
+        """Release the line. What the inlet has not taken is left there: a line says a thing once."""
         if not self._hand_on(0.0) and self._waiting is not None:
-            self._intake.inlet.give_up(self._plan.name, self._waiting)
+            self._intake.inlet.leave(self._plan.name, self._waiting)
             self._waiting = None
         self._line.close()
-
-    def _take(self, readings: Iterable[Reading], at: Instant) -> list[Draft]:
-        return self._intake.drafts(readings, self._place, at, None)
 
     def _hand_on(self, timeout_s: float) -> bool:
         """True when nothing waits for the inlet any more."""
@@ -211,15 +216,24 @@ class MqttSource:
 
     def __init__(
         self, name: str, plans: Sequence[DevicePlan], link: MqttSession, intake: Intake,
-        broker: Callable[[], bytes] = bytes,
+        broker: Callable[[], bytes] = bytes, driver_of: Callable[[DevicePlan], Driver] = DevicePlan.make,
     ) -> None:  # fmt: skip
-        """`name`: of the session, unique; `link` is not open yet; `broker`: see `delivery_key`."""
+        """Store.
+
+        Args:
+            name: of the session, unique.
+            plans: its devices.
+            link: not open yet.
+            intake: what is fed.
+            broker: see `delivery_key`.
+            driver_of: gives a device's driver, new or as an earlier source of this session has left it.
+        """
         self._broker = broker
         self._name = name
         self._link = link
         self._intake = intake
-        self._devices = [(plan, plan.make(), intake.place(plan)) for plan in plans]
-        self._told = {plan.name: Counters() for plan in plans}
+        self._devices = [(plan, driver_of(plan), intake.place(plan)) for plan in plans]
+        self._told = {plan.name: copy(driver.counters) for plan, driver, _ in self._devices}
         self._routes = TopicTable([plan.topics for plan in plans])
         self._waiting: list[tuple[str, Item]] = []  # lanes and what they have not taken; nothing is read until then
         self._ticked_us = 0
@@ -240,26 +254,44 @@ class MqttSource:
         deliveries = self._link.receive(_RECEIVE_S, _BATCH)
         at = self._intake.clock.now()
         if deliveries:
-            self._offer(self._sort(deliveries, at))
+            items, trouble = self._sort(deliveries, at)
+            self._offer(items)
+            if trouble is not None:
+                raise trouble
         if at.mono_us - self._ticked_us >= 1_000_000:
             self._ticked_us = at.mono_us
             self._tick(at)
 
     def close(self) -> None:
-        """Wait briefly for the last commits so that they are acknowledged, then disconnect; the rest stays put."""
+        """Wait briefly for the last commits so that they are acknowledged, then disconnect.
+
+        What the inlet has not taken is left there: what presence has made of it would not be said again.
+        """
+        for lane, item in self._waiting:
+            self._intake.inlet.leave(lane, item)
+        self._waiting = []
         until_s = time.monotonic() + _FAREWELL_S
         with contextlib.suppress(Unavailable):
             while self._settled < self._owed and time.monotonic() < until_s:
                 self._link.receive(0.02, 0)
         self._link.close()
 
-    def _sort(self, deliveries: list[Delivery], at: Instant) -> dict[Stream | None, Item]:
-        """One item a stream, so that a stream the journal refuses does not hold another's acknowledgements."""
+    def _sort(self, deliveries: list[Delivery], at: Instant) -> tuple[dict[Stream | None, Item], Unavailable | None]:
+        """One item a stream, so that a stream the journal refuses does not hold another's acknowledgements.
+
+        Also what stopped it halfway: the broker brings that delivery, and those behind it, again.
+        """
         drafts: dict[Stream | None, list[Draft]] = {}
         poison: dict[Stream | None, list[Poison]] = {}
         owing: dict[Stream | None, list[Delivery]] = {}
+        trouble: Unavailable | None = None
         for delivery in deliveries:
-            became, refused = self._understand(delivery, at)
+            became: list[Draft] = []
+            refused: list[Poison] = []
+            try:
+                self._understand(delivery, at, became, refused)
+            except Unavailable as error:
+                trouble, became, refused = error, _once(became), []
             if became:
                 stream: Stream | None = became[0].stream
                 if len(became) > 1:
@@ -269,34 +301,45 @@ class MqttSource:
                 stream = "measurements" if refused else None
             if refused:
                 poison.setdefault(stream, []).extend(refused)
+            if trouble is not None:
+                owing.setdefault(stream, [])
+                break
             owing.setdefault(stream, []).append(delivery)
-        return {
+        items = {
             stream: Item(drafts.get(stream, ()), self._receipt(owed), poison.get(stream, ()))
             for stream, owed in owing.items()
         }
+        return items, trouble
 
-    def _understand(self, delivery: Delivery, at: Instant) -> tuple[list[Draft], list[Poison]]:
-        drafts: list[Draft] = []
-        poison: list[Poison] = []
+    def _understand(self, delivery: Delivery, at: Instant, drafts: list[Draft], poison: list[Poison]) -> None:
+        """Add what the delivery means to all devices that it concerns."""
+        broker = self._broker()
         routes = self._routes.match(delivery.topic)
         if not routes:
             self.unrouted += 1
         message = Message(delivery.topic, delivery.payload, delivery.retained)
         for index in routes:
             plan, driver, place = self._devices[index]
+            key = delivery_key(delivery, plan.name, broker)
+            before = len(drafts)
             try:
                 if delivery.fault:
                     raise Rejected("receive", delivery.topic, delivery.fault)
-                drafts += self._intake.drafts(driver.feed(message, at), place, at, delivery, self._broker())
+                self._intake.take(driver.feed(message, at), place, at, drafts, delivery, key)
                 continue
             except Rejected as error:
                 reason = f"{error.reason} ({error.hint})" if error.hint else error.reason
             except DEFECTS as error:  # the broker would bring it again for ever, and every device behind it would stand
                 reason = f"the driver failed: {type(error).__name__} (this is a defect of the software: report it)"
+            drafts[before:] = _once(drafts[before:])
             matched = matching(plan.topics, delivery.topic)
-            poison.append(Poison(plan.name, plan.driver.name, reason, delivery.payload, delivery.topic, matched))
+            poison.append(
+                Poison(
+                    plan.name, plan.driver.name, reason, delivery.payload, delivery.topic, matched,
+                    dedupe=key + _POISON, fresh=not delivery.dup,
+                )
+            )  # fmt: skip
             self._intake.board.quarantined(plan.name)
-        return drafts, poison
 
     def _receipt(self, owed: list[Delivery]) -> Callable[[], None]:
         def receipt() -> None:
@@ -328,7 +371,9 @@ class MqttSource:
 
     def _tick(self, at: Instant) -> None:
         for plan, driver, place in self._devices:
-            if drafts := self._intake.drafts(driver.tick(at), place, at, None):
+            drafts: list[Draft] = []
+            self._intake.take(driver.tick(at), place, at, drafts)
+            if drafts:
                 self._offer({drafts[0].stream: Item(drafts)})
             now, told = driver.counters, self._told[plan.name]
             self._intake.board.counted(
@@ -340,12 +385,17 @@ class MqttSource:
             self._told[plan.name] = Counters(now.frames, now.bad_frames, now.skipped_bytes, now.ignored)
 
 
-def delivery_key(delivery: Delivery, broker: bytes = b"") -> bytes:
-    """Names one PUBLISH: the broker repeats packet id, topic and payload when it delivers the same one again.
+def _once(drafts: list[Draft]) -> list[Draft]:
+    """Those that do not come again with their message: what presence has decided, it decides once."""
+    return [draft for draft in drafts if not draft.dedupe]
+
+
+def delivery_key(delivery: Delivery, device: str, broker: bytes = b"") -> bytes:
+    """Names what one PUBLISH means to one device: the broker repeats packet id, topic and payload with it.
 
     `broker`: up to 14 bytes that name the broker's process where it gives packet ids anew after a restart. Without
     them a repeat could bear the name of another message of the same content, and be taken for that one.
     """
     digest = blake2b(delivery.payload, digest_size=7, salt=delivery.mid.to_bytes(2, "big") + broker)
-    digest.update(delivery.topic.encode())
+    digest.update(b"%b\0%b" % (delivery.topic.encode(), device.encode()))
     return digest.digest()

@@ -19,6 +19,7 @@ import msgspec
 from config.edit import LIVE, restart_needed
 from config.loader import data_directory, journal_path, load, resolve_secret
 from config.settings import Settings
+from devices.driver import Driver
 from devices.plan import DevicePlan, plan
 from devices.source import Intake, MqttSource, SerialSource
 from devices.transports.broker import Broker
@@ -157,6 +158,7 @@ class Gateway:
         self._broker_up = threading.Event()
         self._broker_added = False
         self._declared: dict[str, int] = {}
+        self._drivers: dict[str, tuple[DevicePlan, Driver]] = {}  # of devices behind a broker
         self.notifier = Notifier.from_environment()
         self._watchdog = Watchdog(watchdog_s(), self.supervisor.healthy, self.notifier.alive)
         self._link: Link | None = None
@@ -426,7 +428,17 @@ class Gateway:
     def _mqtt_source(self, name: str, plans: list[DevicePlan]) -> MqttSource:
         topics = tuple(topic for plan in plans for topic in plan.topics)
         link = MqttLink(self._session(name, topics))
-        return MqttSource(name, plans, link, self.intake, lambda: self.broker.instance)
+        return MqttSource(name, plans, link, self.intake, lambda: self.broker.instance, self._driver_of)
+
+    def _driver_of(self, device: DevicePlan) -> Driver:
+        """The driver of a device behind a broker: as it was while nothing about the device has changed.
+
+        Its session begins anew for any of its devices' sake, and the others must not forget what they have heard.
+        """
+        kept = self._drivers.get(device.name)
+        if kept is None or kept[0] != device:
+            kept = self._drivers[device.name] = (device, device.make())
+        return kept[1]
 
     def _session(self, name: str, topics: tuple[str, ...]) -> MqttSettings:
         """How to reach the broker.
@@ -517,6 +529,7 @@ class Gateway:
             said.append(f"applied: {name} removed")
         for name in sorted(gone):
             self.board.forget(name)
+            self._drivers.pop(name, None)
         if self._add_broker(plans):
             said.append("applied: broker added")
         for name, group in new.items():

@@ -96,7 +96,9 @@ class CameraWorker:
         if self._badges is not None:
             self._badges.close()
         self._hand_on()
-        self._give_up(len(self._drafts))
+        if self._drafts:
+            self._inlet.leave(self._plan.name, Item(self._drafts))
+            self._drafts = []
 
     def _hand_on(self) -> None:
         """Into the inlet; what that does not take waits here, within bounds: the camera goes on meanwhile."""

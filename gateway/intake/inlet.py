@@ -30,6 +30,8 @@ class Poison(msgspec.Struct, frozen=True):
     payload: bytes
     topic: str = ""  # may name a person (`member/4711/scan`), so it is sealed with the payload …
     filter: str = ""  # … and this, the configured filter that it matched, is what stands in clear
+    dedupe: bytes = b""  # names the message, as a draft's names the fact; empty: always a new one
+    fresh: bool = False  # see `Draft`
 
 
 class Item(msgspec.Struct):
@@ -106,10 +108,7 @@ class Inlet:
         """
         weight = item.weight
         with self._lock:
-            lane = self._lanes.get(source)
-            if lane is None:
-                lane = self._lanes[source] = _Lane("wait", self._capacity)
-                self._order.append(source)
+            lane = self._lane(source)
             if lane.size + weight > lane.capacity and lane.items:
                 lane.counters.waited += 1
                 if lane.policy == "drop_oldest":
@@ -121,20 +120,26 @@ class Inlet:
                         left_s = deadline_s - time.monotonic()
                         if left_s <= 0 or not self._emptied.wait(left_s):
                             return False
-            lane.items.append(item)
-            lane.size += weight
-            lane.counters.offered += len(item.drafts)
-            self._size += weight
-            if self._size >= self._notify_at:
-                self._notify_at = _NEVER
-                self._filled.notify()
+            self._put(lane, item)
         return True
 
     def give_up(self, source: str, item: Item) -> None:
         """Count an item as lost that its source can neither hand on nor keep."""
         with self._lock:
-            if (lane := self._lanes.get(source)) is not None:
+            self._lane(source).counters.dropped += len(item.drafts)
+
+    def leave(self, source: str, item: Item) -> bool:
+        """Take what a source that ends still holds and nobody would say again, beyond the lane's capacity.
+
+        False when that much again lies there already: then it is counted as lost.
+        """
+        with self._lock:
+            lane = self._lane(source)
+            if lane.size >= 2 * lane.capacity:
                 lane.counters.dropped += len(item.drafts)
+                return False
+            self._put(lane, item)
+        return True
 
     def take(self, limit: int, window_s: float, timeout_s: float, streams: Collection[Stream] = STREAMS) -> list[Item]:
         """Collect about `limit` events for one commit.
@@ -175,6 +180,23 @@ class Inlet:
         """A copy of every lane's counters, by source."""
         with self._lock:
             return {name: msgspec.structs.replace(lane.counters) for name, lane in self._lanes.items()}
+
+    def _lane(self, source: str) -> _Lane:
+        lane = self._lanes.get(source)
+        if lane is None:
+            lane = self._lanes[source] = _Lane("wait", self._capacity)
+            self._order.append(source)
+        return lane
+
+    def _put(self, lane: _Lane, item: Item) -> None:
+        weight = item.weight
+        lane.items.append(item)
+        lane.size += weight
+        lane.counters.offered += len(item.drafts)
+        self._size += weight
+        if self._size >= self._notify_at:
+            self._notify_at = _NEVER
+            self._filled.notify()
 
     def _sleep(self, until_size: int, timeout_s: float) -> None:
         self._notify_at = until_size

@@ -189,6 +189,10 @@ class Presence(Generic[K]):
                 departed.append(_departed(key, track, "silence"))
         return departed
 
+    def forget(self, key: K) -> None:
+        """What was said of it last could not be told: it has to arrive again."""
+        self._tracks.pop(key, None)
+
     def _watch(self, key: K, track: _Track) -> None:
         heapq.heappush(self._deadlines, (track.deadline_us(), next(self._order), key, track))
 

@@ -14,6 +14,7 @@ import msgspec
 from config.settings import PresenceSettings
 from gateway import event_types as types
 from gateway.clock import Instant, rfc3339_s
+from gateway.errors import Unavailable
 from gateway.event import Draft, Origin, draft
 from gateway.intake.epc import FACTORY_PREFIXES, decode, is_ignored, toggled
 from gateway.intake.person import Identity, Nobody, Subject, Subjects
@@ -90,13 +91,23 @@ class Sightings:
                 spot = self._beacon_spot(place, receiver)
                 key = f"{reading.scheme}:{reading.beacon}"
                 changes = self._beacons.observe(key, spot, reading.rssi_dbm, _moment(at, device_s))
-                return self._beacon_drafts(changes, at)
+                try:
+                    return self._beacon_drafts(changes, at)
+                except (Unavailable, OSError):  # nobody can say now whose it is, and it would not be asked again
+                    self._beacons.forget(key)
+                    raise
         return []
 
     def expire(self, at: Instant) -> list[Draft]:
         """Departures that silence has made certain."""
         with self._lock:
-            return self._tag_drafts(self._tags.expire(at), at) + self._beacon_drafts(self._beacons.expire(at), at)
+            drafts = self._tag_drafts(self._tags.expire(at), at)
+            for change in self._beacons.expire(at):
+                try:
+                    drafts += self._beacon_drafts((change,), at)
+                except (Unavailable, OSError):  # whose it was cannot be said: that takes no other departure along
+                    self.subjects_dropped += 1
+            return drafts
 
     @property
     def present(self) -> int:

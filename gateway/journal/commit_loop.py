@@ -184,7 +184,7 @@ class CommitLoop:
         counters.commits += 1
         counters.events += appended.written
         counters.duplicates += appended.duplicates
-        counters.poison += len(poison)
+        counters.poison += appended.quarantined
         counters.worst_commit_s = max(counters.worst_commit_s, time.monotonic() - started_s)
         for item in items:
             if item.receipt is not None:

@@ -17,12 +17,12 @@ import msgspec
 from gateway.errors import Rejected
 from gateway.event import STREAMS, Stream
 from gateway.journal.loss import lost_between
+from gateway.journal.quarantine import Held, hold
 from gateway.journal.rows import damaged, events_after
 from gateway.journal.schema import head_of
 
 UPLINK = "uplink"
 PROJECTION = "projection:"
-QUARANTINE_KEPT = 10_000  # newest entries
 _REJECTED_PER_CALL = 10_000
 
 
@@ -132,10 +132,6 @@ def acknowledge(
         for position, reason in sorted(rejected.items())
         if position > current
     )
-    if quarantined:
-        connection.execute(
-            "DELETE FROM quarantine WHERE id <= (SELECT max(id) FROM quarantine) - ?", (QUARANTINE_KEPT,)
-        )
     acked = through - current - lost_between(connection, stream, current, through) - quarantined
     _put(connection, UPLINK, stream, through, True, now_ms)
     connection.execute(
@@ -232,8 +228,5 @@ def _hold(
     event = next(events_after(connection, stream, position - 1, 1), None)
     if event is None or event.position != position:
         return False
-    connection.execute(
-        "INSERT INTO quarantine (at_ms, source, driver, topic, reason, payload) VALUES (?, ?, ?, ?, ?, ?)",
-        (now_ms, UPLINK, "", f"{stream}/{event.epoch}/{event.seq}", reason[:500], seal(event.json)),
-    )
+    hold(connection, now_ms, Held(UPLINK, "", f"{stream}/{event.epoch}/{event.seq}", reason, seal(event.json)))
     return True

@@ -10,12 +10,13 @@ import sqlite3
 import struct
 from pathlib import Path
 
+import msgspec
+
 from gateway.errors import JournalError
 from gateway.event import STREAMS
 from gateway.journal import disk, remains
 from gateway.journal.cursor import cursor_crc
 from gateway.journal.integrity import verify
-from gateway.journal.packing import row_crc
 from gateway.journal.pages import (
     PageSource,
     RawFile,
@@ -27,7 +28,7 @@ from gateway.journal.pages import (
     round_salt,
 )
 from gateway.journal.reader import JournalReader
-from gateway.journal.rows import RowDamaged
+from gateway.journal.rows import RowDamaged, row_checks
 from gateway.journal.schema import connect_reader, head_of
 
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISMATCH}
@@ -104,12 +105,14 @@ def _lost_tail(path: Path, database: RawFile, wal: RawFile) -> str | None:
     unseen = [frame for frame in list(frames(wal, page_bytes))[seen:] if salt in (None, frame.salt)]
     commits = {frame.salt: frame.offset for frame in unseen if frame.commit}
     source = PageSource(database, wal, page_bytes)
+    dictionaries, others = remains.dictionaries_of(path, remains.identity_of(path))
     beyond: list[int] = []
 
     def newer(row: RawRow) -> bool:
+        fields = msgspec.structs.astuple(row)
         for stream in STREAMS:
-            if row.position > heads[stream] and (
-                row_crc(stream, row.position, row.boot, row.recorded_ms, row.dedupe, row.packed) == row.crc
+            if row.position > heads[stream] and any(
+                row_checks(stream, fields, learned) for learned in (dictionaries, others)
             ):
                 beyond.append(row.position)
                 return True

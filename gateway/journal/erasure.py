@@ -19,9 +19,9 @@ import msgspec
 
 from gateway.event import STREAMS, Stream
 from gateway.journal import tombstones
-from gateway.journal.packing import pack, row_crc, unpack
+from gateway.journal.packing import pack, row_crc
 from gateway.journal.pages import encoded
-from gateway.journal.rows import damaged, dictionaries_of, epochs_of, row_checks
+from gateway.journal.rows import body_of, damaged, dictionaries_of, epochs_of
 from gateway.journal.tombstones import Place, Tombstone
 from gateway.redaction import is_redacted, keys_in, redacted
 
@@ -164,13 +164,8 @@ def look(
         "WHERE position > ? AND position <= ? ORDER BY position DESC LIMIT ?",
         (above, through, _LOOKED_AT_ONCE),
     ).fetchall()
-    for position, boot, recorded_ms, dedupe, packed, crc in rows:
-        if not row_checks(stream, position, boot, recorded_ms, dedupe, packed, crc):
-            raise damaged(stream, position, "the row's checksum is wrong")
-        try:
-            body = unpack(packed, dictionaries)
-        except ValueError as error:
-            raise damaged(stream, position, str(error)) from error
+    for row in rows:
+        position, body = row[0], body_of(stream, row, dictionaries)
         named = any(first <= position <= last for first, last in places)
         if (named and not is_redacted(body)) or wanted.names(body):
             found.append(position)
@@ -198,15 +193,13 @@ def redact(connection: sqlite3.Connection, stream: Stream, positions: Sequence[i
     changed = 0
     for position in positions:
         row = connection.execute(
-            f"SELECT boot, recorded_ms, dedupe, body, crc FROM {stream} WHERE position = ?",  # noqa: S608 - fixed names
+            f"SELECT position, boot, recorded_ms, dedupe, body, crc FROM {stream} WHERE position = ?",  # noqa: S608
             (position,),
         ).fetchone()
         if row is None:  # retention was faster
             continue
-        boot, recorded_ms, dedupe, packed, crc = row
-        if not row_checks(stream, position, boot, recorded_ms, dedupe, packed, crc):
-            raise damaged(stream, position, "the row's checksum is wrong")
-        body = redacted(unpack(packed, dictionaries))
+        _, boot, recorded_ms, dedupe, packed, crc = row
+        body = redacted(body_of(stream, row, dictionaries))
         if body is None:
             continue
         crc_of = partial(row_crc, stream, position, boot, recorded_ms, dedupe)

@@ -22,9 +22,8 @@ from gateway.errors import JournalError
 from gateway.event import STREAMS, Stream
 from gateway.journal.cursor import UPLINK, Cursor, cursor_crc, position_of, positions
 from gateway.journal.loss import losses, lost_between
-from gateway.journal.packing import unpack
 from gateway.journal.reader import StreamState, state_of
-from gateway.journal.rows import RowDamaged, dictionaries_of, epochs_of, row_checks
+from gateway.journal.rows import RowDamaged, body_of, dictionaries_of, epochs_of
 from gateway.journal.schema import BACKUP_MARK, connect_reader, head_of
 
 Progress = Callable[[int, int], None]
@@ -246,7 +245,8 @@ def _verify_stream(
             "WHERE position > ? AND position <= ? ORDER BY position LIMIT ?",
             (last, head, _CHUNK),
         ).fetchall()
-        for position, boot, recorded_ms, dedupe, packed, crc in chunk or [(head + 1, 0, 0, b"", b"", 0)]:
+        for row in chunk or [(head + 1, 0, 0, b"", b"", 0)]:
+            position = row[0]
             if position != last + 1:
                 first = int(connection.execute(f"SELECT coalesce(min(position), 0) FROM {stream}").fetchone()[0])  # noqa: S608
                 gone = min(max(last, first - 1), position - 1)  # retention may have passed us
@@ -259,15 +259,11 @@ def _verify_stream(
             if position > head:
                 break
             rows += 1
-            if not row_checks(stream, position, boot, recorded_ms, dedupe, packed, crc):
-                bad += 1
-                findings.append(f"{stream} {position}: wrong checksum")
-                continue
             try:
-                unpack(packed, learned)
-            except ValueError as error:
+                body_of(stream, row, learned)
+            except RowDamaged as error:
                 bad += 1
-                findings.append(f"{stream} {position}: {error}")
+                findings.append(f"{stream} {position}: {error.reason}")
         tell(rows)
     return StreamReport(stream, rows, oldest, head, bad, missing, explained)
 

@@ -3,7 +3,9 @@
 A body of 500 bytes becomes 90–150, which is what an SD card's life and the backlog's length depend on, at about 10 µs
 to pack and 2 µs to unpack. The first byte names the format: stored as it is, deflated against the fixed dictionary, or
 against the fixed one followed by a phrase book that this journal has learned (its number is the second byte). A
-dictionary that has shipped or been used never changes, because old rows need it. Knows bytes only.
+dictionary that has shipped or been used never changes, because old rows need it; the checksum of a row that needs a
+learned one begins at that dictionary's own, so with another of the same number the row does not check. Knows bytes
+only.
 """
 
 from __future__ import annotations
@@ -11,10 +13,13 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 Dictionaries = Mapping[int, bytes]  # what a journal has learned, by number
 
-_RAW, _DEFLATE_1, _LEARNED_1 = 0, 1, 2
+_RAW, _DEFLATE_1 = 0, 1
+_LEARNED_1 = 2  # written before schema 3: its checksum says nothing of the dictionary
+_LEARNED_2 = 3
 LEARNED_BYTES = 1700  # with the fixed dictionary this stays inside the 4 KiB window
 LEARNED_LIMIT = 255  # dictionaries a journal may have: the number is one byte
 _WBITS, _MEMLEVEL = -12, 5  # a 4 KiB window holds the dictionary and any usual event; small state copies fast
@@ -52,7 +57,8 @@ class Packer:
     def __init__(self, number: int = 0, learned: bytes = b"") -> None:
         """`number` 1–255 and the bytes of a learned dictionary; 0 uses the fixed one alone."""
         self.number = number
-        self._prefix = bytes((_LEARNED_1, number)) if number else bytes((_DEFLATE_1,))
+        self.seed = _seed(learned) if number else 0  # of the checksum of what it packs; 0 for what it left as it was
+        self._prefix = bytes((_LEARNED_2, number)) if number else bytes((_DEFLATE_1,))
         self._template = zlib.compressobj(
             6, zlib.DEFLATED, _WBITS, _MEMLEVEL, zlib.Z_DEFAULT_STRATEGY, _DICTIONARY_1 + learned
         )
@@ -62,11 +68,6 @@ class Packer:
         deflate = self._template.copy()
         packed = self._prefix + deflate.compress(body) + deflate.flush()
         return packed if len(packed) <= len(body) else b"\x00" + body
-
-
-def plain(body: bytes) -> bytes:
-    """The body stored as it is."""
-    return b"\x00" + body
 
 
 _fixed = Packer()
@@ -89,7 +90,7 @@ def unpack(packed: bytes, learned: Dictionaries | None = None) -> bytes:
         return packed[1:]
     if form == _DEFLATE_1:
         dictionary, start = _DICTIONARY_1, 1
-    elif form == _LEARNED_1 and len(packed) > 2:
+    elif form in (_LEARNED_1, _LEARNED_2) and len(packed) > 2:
         own = (learned or {}).get(packed[1])
         if own is None:
             raise ValueError(f"dictionary {packed[1]} of an event body is missing")
@@ -123,6 +124,28 @@ def learn(bodies: Iterable[bytes]) -> bytes:
     return b"".join(phrase for _, phrase in sorted(phrases))[-LEARNED_BYTES:]  # the nearest is cheapest to name
 
 
-def row_crc(stream: str, position: int, boot: int, recorded_ms: int, dedupe: bytes, packed: bytes) -> int:
-    """CRC-32 over everything a row says, with its place: a row copied elsewhere does not check."""
-    return zlib.crc32(packed, zlib.crc32(b"%b:%d:%d:%d:%b" % (stream.encode(), position, boot, recorded_ms, dedupe)))
+def row_crc(
+    stream: str, position: int, boot: int, recorded_ms: int, dedupe: bytes, packed: bytes, seed: int = 0
+) -> int:  # fmt: skip
+    """CRC-32 over everything a row says, with its place: a row copied elsewhere does not check.
+
+    `seed`: see `seed_of`.
+    """
+    head = b"%b:%d:%d:%d:%b" % (stream.encode(), position, boot, recorded_ms, dedupe)
+    return zlib.crc32(packed, zlib.crc32(head, seed))
+
+
+def seed_of(packed: bytes, learned: Dictionaries) -> int | None:
+    """Where a row's checksum begins: at that of the dictionary its body needs; None when that is missing."""
+    form = packed[0] if packed else _RAW
+    if form not in (_LEARNED_1, _LEARNED_2):
+        return 0
+    own = learned.get(packed[1]) if len(packed) > 1 else None
+    if own is None:
+        return None
+    return _seed(own) if form == _LEARNED_2 else 0
+
+
+@lru_cache(maxsize=LEARNED_LIMIT)
+def _seed(learned: bytes) -> int:
+    return zlib.crc32(learned, zlib.crc32(_DICTIONARY_1))

@@ -2,21 +2,31 @@
 
 A payload may hold anything, a card number too, and so may the topic it came under. Both lie there encrypted under a
 key of this machine and are opened only for a person who asks; in clear stands the configured filter that the topic
-matched. Knows neither drivers nor the platform: replaying is for whoever has them.
+matched, without the hardware address that it may name. The newest ten thousand entries are kept, and no more bytes of
+them than a share of the quota. Knows neither drivers nor the platform: replaying is for whoever has them.
 """
 
 from __future__ import annotations
 
+import re
 import secrets
 import sqlite3
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from gateway.durable_file import create_file
-from gateway.errors import JournalError, Rejected
-from gateway.journal.reader import JournalReader
+from gateway.errors import JournalError, JournalFull, Rejected
+from gateway.journal.disk import NO_ROOM
 
+if TYPE_CHECKING:
+    from gateway.journal.reader import JournalReader
+
+ENTRIES_MOST = 10_000
+_BYTES_MOST, _QUOTA_SHARE = 64 << 20, 16  # payloads as they lie there; a sixteenth of a small quota
+_ADDRESS = re.compile(r"(?<![0-9A-Fa-f])[0-9A-Fa-f]{2}(?:[:-]?[0-9A-Fa-f]{2}){5}(?![0-9A-Fa-f])")
+_REASON_MOST = 500  # characters; a reason may quote names that a device has chosen
 _KEY_BYTES, _NONCE_BYTES, _FORM = 32, 12, b"\x01"
 _TOPIC_MARK, _TOPIC_MOST = b"\x00topic\x00", 65_535  # of MQTT
 
@@ -34,6 +44,17 @@ class Quarantined(msgspec.Struct, frozen=True):
     topic: str
     reason: str
     state: str  # "held" or "replayed"
+
+
+class Held(msgspec.Struct, frozen=True):
+    """An entry to be put in; `sealed` is its payload as it may lie there, `dedupe` names the message that it was."""
+
+    source: str
+    driver: str
+    filter: str
+    reason: str
+    sealed: bytes
+    dedupe: bytes = b""
 
 
 class PayloadSeal:
@@ -83,6 +104,11 @@ class PayloadSeal:
                     self._make()
                 key = self._key_path.read_bytes()
             except OSError as error:
+                if error.errno in NO_ROOM:
+                    raise JournalFull(
+                        "make quarantine key", str(self._key_path), error.strerror or str(error),
+                        "free space on the disk",
+                    ) from error  # fmt: skip
                 raise self._unusable(error.strerror or str(error)) from error
             if len(key) != _KEY_BYTES:
                 if not make:
@@ -104,6 +130,43 @@ class PayloadSeal:
             "use quarantine key", str(self._key_path), reason,
             "restore the file, or remove it to begin with a new key (old payloads then stay closed)",
         )  # fmt: skip
+
+
+def hold(connection: sqlite3.Connection, at_ms: int, entry: Held) -> None:
+    """Put an entry in, in the caller's transaction, and drop the oldest beyond the bounds; the newest always stays."""
+    row = connection.execute("SELECT id, through_bytes FROM quarantine ORDER BY id DESC LIMIT 1").fetchone()
+    through_bytes = (0 if row is None else row[1]) + len(entry.sealed)
+    newest = connection.execute(
+        "INSERT INTO quarantine (at_ms, source, driver, topic, reason, payload, dedupe, through_bytes) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            at_ms, entry.source, entry.driver, without_addresses(_storable(entry.filter)),
+            _storable(entry.reason[:_REASON_MOST]), entry.sealed, entry.dedupe, through_bytes,
+        ),
+    ).lastrowid  # fmt: skip
+    most = _bytes_most(connection)
+    connection.execute("DELETE FROM quarantine WHERE id <= ?", ((newest or 0) - ENTRIES_MOST,))
+    # `through_bytes` runs on over all that ever came, so that the oldest row alone tells how much there is.
+    oldest = "SELECT id, through_bytes - length(payload) FROM quarantine ORDER BY id LIMIT 1"
+    while (found := connection.execute(oldest).fetchone())[0] != newest and through_bytes - found[1] > most:
+        connection.execute("DELETE FROM quarantine WHERE id = ?", found[:1])
+
+
+def without_addresses(filter_: str) -> str:
+    """A topic filter with `…` in the place of each hardware address (twelve hex digits), which would name a device."""
+    return _ADDRESS.sub("…", filter_)
+
+
+def _bytes_most(connection: sqlite3.Connection) -> int:
+    pages, page_bytes = (
+        int(connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("max_page_count", "page_size")
+    )
+    return min(_BYTES_MOST, pages * page_bytes // _QUOTA_SHARE)
+
+
+def _storable(text: str) -> str:
+    """Text that a device may have had a hand in, without the lone surrogates that no database takes."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def entries(reader: JournalReader, *, before: int | None = None, limit: int = 100) -> list[Quarantined]:

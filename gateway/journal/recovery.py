@@ -19,7 +19,7 @@ from gateway.journal import remains
 from gateway.journal.cursor import PROJECTION, UPLINK, Cursor, cursor_crc
 from gateway.journal.integrity import Progress
 from gateway.journal.loss import LossDeclared, declare, losses
-from gateway.journal.packing import row_crc
+from gateway.journal.packing import row_crc, seed_of
 from gateway.journal.pages import PAGE_SIZES, PageSource, RawFile, RawRow, Wanted, page_bytes_of
 from gateway.journal.remains import Remains
 from gateway.journal.schema import PAGE_BYTES, StreamEpoch
@@ -72,7 +72,7 @@ class Recovery:
 
     def recover_rows(self) -> None:
         """Fill the streams of the fresh database."""
-        whole = remains.read_rows(self._damaged, self._keep)
+        whole = remains.read_rows(self._damaged, self._take)
         self._flush()
         self._by_sql = {stream: self._rows(stream) for stream in STREAMS}
         whole = whole and all(self._contiguous(stream) for stream in STREAMS)
@@ -197,24 +197,22 @@ class Recovery:
         return gaps
 
     def _offer(self, row: RawRow) -> bool:
-        for stream in reversed(STREAMS):  # the one with the most rows first
-            if row_crc(stream, row.position, row.boot, row.recorded_ms, row.dedupe, row.packed) == row.crc:
-                self._keep(stream, row)
-                return True
-        return False
+        return any(self._take(stream, row) for stream in reversed(STREAMS))  # the one with the most rows first
 
-    def _keep(self, stream: Stream, row: RawRow) -> None:
-        packed = row.packed
-        if packed[:1] == b"\x02" and (len(packed) < 2 or packed[1] not in self._remains.dictionaries):
-            return  # whole, but nobody can read it any more
-        kept = self._redact(stream, row) if self._redact else row
-        if kept is None:
-            return
-        crc = row_crc(stream, kept.position, kept.boot, kept.recorded_ms, kept.dedupe, kept.packed)
-        batch = self._batch[stream]
-        batch.append((kept.position, kept.boot, kept.recorded_ms, kept.dedupe, kept.packed, crc))
-        if len(batch) >= _BATCH:
-            self._flush()
+    def _take(self, stream: Stream, row: RawRow) -> bool:
+        """Keep the row if it is whole; says whether it is."""
+        whole = self._remains.whole(stream, row)
+        if whole is None:
+            return False
+        kept = self._redact(stream, whole) if self._redact else whole
+        if kept is not None:
+            seed = seed_of(kept.packed, self._remains.dictionaries) or 0
+            crc = row_crc(stream, kept.position, kept.boot, kept.recorded_ms, kept.dedupe, kept.packed, seed)
+            batch = self._batch[stream]
+            batch.append((kept.position, kept.boot, kept.recorded_ms, kept.dedupe, kept.packed, crc))
+            if len(batch) >= _BATCH:
+                self._flush()
+        return True
 
     def _flush(self) -> None:
         self._target.execute("BEGIN IMMEDIATE")

@@ -11,6 +11,7 @@ import re
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ import msgspec
 from gateway.event import STREAMS, Stream
 from gateway.journal.cursor import Cursor, cursor_crc
 from gateway.journal.identity import Identity, load
+from gateway.journal.packing import Dictionaries, pack, row_crc, unpack
 from gateway.journal.pages import RawRow
 from gateway.journal.rows import row_checks
 from gateway.journal.schema import StreamEpoch, connect_reader
@@ -38,11 +40,23 @@ class Remains(msgspec.Struct):
     identity: Identity
     epochs: list[StreamEpoch]
     boots: dict[int, str]
-    dictionaries: dict[int, bytes]
+    dictionaries: Dictionaries
+    others: Dictionaries  # of the same numbers, where database and identity file do not agree
     cursors: dict[tuple[str, Stream], Cursor]
     tallies: dict[Stream, tuple[int, int, int]]  # acked, quarantined, expired
     losses: list[tuple[Any, ...]]
     quarantine: list[tuple[Any, ...]]
+
+    def whole(self, stream: Stream, row: RawRow) -> RawRow | None:
+        """The row as it is to be kept, or None when it is not whole or nobody can read it any more."""
+        fields = msgspec.structs.astuple(row)
+        if row_checks(stream, fields, self.dictionaries):
+            return row
+        if not self.others or not row_checks(stream, fields, self.others):
+            return None
+        packed = pack(unpack(row.packed, self.others))  # the number is taken by the other dictionary
+        crc = row_crc(stream, row.position, row.boot, row.recorded_ms, row.dedupe, packed)
+        return msgspec.structs.replace(row, packed=packed, crc=crc)
 
 
 def identity_of(path: Path) -> Identity:
@@ -71,11 +85,7 @@ def read(damaged: Path, original: Path) -> Remains:
         for number, boot in _rows(damaged, "SELECT id, boot FROM boot")
         if isinstance(number, int) and isinstance(boot, str) and _EPOCH.fullmatch(boot)
     }
-    dictionaries = {
-        number: phrases
-        for number, phrases, crc in _rows(damaged, "SELECT id, bytes, crc FROM dictionary")
-        if isinstance(number, int) and isinstance(phrases, bytes) and zlib.crc32(phrases) == crc
-    }
+    dictionaries, others = dictionaries_of(damaged, identity)
     cursors: dict[tuple[str, Stream], Cursor] = {}
     for name, stream, position, required, moved_ms, crc in _rows(
         damaged, "SELECT name, stream, position, required, moved_ms, crc FROM cursor"
@@ -92,20 +102,32 @@ def read(damaged: Path, original: Path) -> Remains:
         for row in _rows(damaged, "SELECT at_ms, subject, first, last, count, reason FROM loss ORDER BY id")
         if isinstance(row[1], str) and all(_sane(row[i]) for i in (0, 2, 3, 4)) and row[2] <= row[3]
     ]
-    quarantine = list(
-        _rows(
-            damaged,
-            "SELECT id, at_ms, source, driver, topic, reason, payload, state FROM quarantine ORDER BY id",
-        )
-    )
+    columns, of = "id, at_ms, source, driver, topic, reason, payload, state", "FROM quarantine ORDER BY id"
+    quarantine = list(_rows(damaged, f"SELECT {columns}, dedupe {of}")) or [
+        (*row, b"")
+        for row in _rows(damaged, f"SELECT {columns} {of}")  # before schema 3
+    ]
     return Remains(
-        identity, epochs, {**identity.boots, **boots}, {**identity.dictionaries, **dictionaries}, cursors, tallies,
-        losses, quarantine,
+        identity, epochs, {**identity.boots, **boots}, dictionaries, others, cursors, tallies, losses, quarantine,
     )  # fmt: skip
 
 
-def read_rows(damaged: Path, keep: Callable[[Stream, RawRow], None]) -> bool:
-    """Give every whole row that SQL can reach to `keep`; False when something could not be reached or was damaged."""
+def dictionaries_of(damaged: Path, identity: Identity) -> tuple[Dictionaries, Dictionaries]:
+    """What the database still has, completed from the identity file; and of the same numbers what that says otherwise.
+
+    The file has no checksum, so the rows decide which of two they were packed with.
+    """
+    found = {
+        number: phrases
+        for number, phrases, crc in _rows(damaged, "SELECT id, bytes, crc FROM dictionary")
+        if isinstance(number, int) and isinstance(phrases, bytes) and zlib.crc32(phrases) == crc
+    }
+    others = {n: phrases for n, phrases in identity.dictionaries.items() if found.get(n, phrases) != phrases}
+    return {**identity.dictionaries, **found}, others
+
+
+def read_rows(damaged: Path, offer: Callable[[Stream, RawRow], bool]) -> bool:
+    """Offer every row that SQL can reach, which says whether it is whole; False when not all could be had."""
     whole = True
     for stream in STREAMS:
         last = 0
@@ -116,8 +138,7 @@ def read_rows(damaged: Path, keep: Callable[[Stream, RawRow], None]) -> bool:
             )
             ended = _Ended()
             for position, boot, recorded_ms, dedupe, packed, crc in _rows(damaged, sql, ended):
-                if row_checks(stream, position, boot, recorded_ms, dedupe, packed, crc):
-                    keep(stream, RawRow(position, boot, recorded_ms, dedupe, packed, crc))
+                if offer(stream, RawRow(position, boot, recorded_ms, dedupe, packed, crc)):
                     last = max(last, position) if direction == "ASC" else last
                 else:
                     whole = False
@@ -127,7 +148,7 @@ def read_rows(damaged: Path, keep: Callable[[Stream, RawRow], None]) -> bool:
     return whole
 
 
-def put_dictionaries(target: sqlite3.Connection, dictionaries: dict[int, bytes], now_ms: int) -> None:
+def put_dictionaries(target: sqlite3.Connection, dictionaries: Dictionaries, now_ms: int) -> None:
     """Write the dictionaries into the fresh database under their old numbers."""
     target.executemany(
         "INSERT INTO dictionary (id, made_ms, bytes, crc) VALUES (?, ?, ?, ?)",
@@ -144,10 +165,12 @@ def put_losses(target: sqlite3.Connection, losses: list[tuple[Any, ...]]) -> Non
 
 def put_quarantine(target: sqlite3.Connection, entries: list[tuple[Any, ...]]) -> None:
     """Write the quarantine into the fresh database under its old ids."""
+    sizes = accumulate(len(row[6]) if isinstance(row[6], bytes) else 0 for row in entries)
     target.executemany(
-        "INSERT OR IGNORE INTO quarantine (id, at_ms, source, driver, topic, reason, payload, state) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        entries,
+        "INSERT OR IGNORE INTO quarantine "
+        "(id, at_ms, source, driver, topic, reason, payload, state, dedupe, through_bytes) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [(*row, through_bytes) for row, through_bytes in zip(entries, sizes, strict=True)],
     )
 
 

@@ -16,10 +16,12 @@ import msgspec
 
 from gateway.errors import JournalError
 from gateway.event import Stream, envelope
-from gateway.journal.packing import Dictionaries, row_crc, unpack
+from gateway.journal.packing import Dictionaries, row_crc, seed_of, unpack
 from gateway.journal.schema import StreamEpoch
 
 NO_BOOT = "0" * 32  # said where the boot's own row was lost
+Row = tuple[Any, ...]
+"""A stored row: position, boot, recorded_ms, dedupe, packed body, checksum."""
 
 
 class StoredEvent(msgspec.Struct, frozen=True):
@@ -73,14 +75,10 @@ def events_after(connection: sqlite3.Connection, stream: Stream, after: int, lim
         "WHERE position > ? ORDER BY position LIMIT ?",
         (after, limit),
     )
-    for position, boot, recorded_ms, dedupe, packed, crc in rows:
-        if not row_checks(stream, position, boot, recorded_ms, dedupe, packed, crc):
-            raise damaged(stream, position, "the row's checksum is wrong")
+    for row in rows:
+        body = body_of(stream, row, dictionaries)
+        position, boot, recorded_ms = row[:3]
         epoch = epochs[max(0, bisect_left(bases, position) - 1)]
-        try:
-            body = unpack(packed, dictionaries)
-        except ValueError as error:
-            raise damaged(stream, position, str(error)) from error
         seq = position - epoch.base
         json = envelope(
             body, gateway=epoch.gateway, stream=stream, epoch=epoch.epoch, seq=seq,
@@ -89,14 +87,32 @@ def events_after(connection: sqlite3.Connection, stream: Stream, after: int, lim
         yield StoredEvent(stream, position, epoch.epoch, seq, json)
 
 
-def row_checks(stream: str, position: int, boot: Any, recorded_ms: Any, dedupe: Any, packed: Any, crc: Any) -> bool:
-    """Whether a row is whole; values of a damaged page may be of any type."""
+def body_of(stream: str, row: Row, dictionaries: Dictionaries) -> bytes:
+    """The body in a row.
+
+    Raises:
+        RowDamaged: its checksum is wrong, or its storage format or dictionary is unknown.
+    """
+    position, packed = row[0], row[4]
+    if not row_checks(stream, row, dictionaries):
+        missing = isinstance(packed, bytes) and seed_of(packed, dictionaries) is None
+        raise damaged(stream, position, "its dictionary is missing" if missing else "the row's checksum is wrong")
+    try:
+        return unpack(packed, dictionaries)
+    except ValueError as error:
+        raise damaged(stream, position, str(error)) from error
+
+
+def row_checks(stream: str, row: Row, dictionaries: Dictionaries) -> bool:
+    """Whether a row is whole and its dictionary the one it was packed with; a damaged page may give any type."""
+    position, boot, recorded_ms, dedupe, packed, crc = row
     return (
         isinstance(boot, int)
         and isinstance(recorded_ms, int)
         and isinstance(dedupe, bytes)
         and isinstance(packed, bytes)
-        and row_crc(stream, position, boot, recorded_ms, dedupe, packed) == crc
+        and (seed := seed_of(packed, dictionaries)) is not None
+        and row_crc(stream, position, boot, recorded_ms, dedupe, packed, seed) == crc
     )
 
 

@@ -18,6 +18,7 @@ import msgspec
 
 from gateway.errors import JournalError
 from gateway.event import STREAMS
+from gateway.journal.quarantine import without_addresses
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -27,7 +28,7 @@ PAGE_BYTES = 1024  # small pages: a commit of four events writes 3 KB, not 12 (m
 WAL_LIMIT_BYTES = 8 * 1024 * 1024
 _CHECKPOINT_BYTES = 4 * 1024 * 1024
 BACKUP_MARK = 0x53464231  # application_id of a backup: whoever opens it for writing begins a new epoch
-SCHEMA_VERSION = 2  # how many migrations there are
+SCHEMA_VERSION = 3  # how many migrations there are
 
 
 def migrations() -> Migrations:
@@ -77,6 +78,21 @@ def migrations() -> Migrations:
             not_null=("at_ms", "record", "done", "again"),
         )
         db.table("tombstone").create({"stream": str, "position": int, "erasure": str}, pk=("stream", "position"))
+
+    @journal()
+    def m003_quarantine_in_bytes(db: Database) -> None:
+        # With it rows may need their dictionary to be checked (see `packing`), which older versions do not know.
+        table = db.table("quarantine")
+        table.add_column("dedupe", bytes, not_null_default=b"")
+        table.add_column("through_bytes", int, not_null_default=0)
+        through_bytes = 0
+        rows = db.conn.execute("SELECT id, length(payload), topic FROM quarantine ORDER BY id").fetchall()
+        for entry, size, topic in rows:
+            through_bytes += size or 0
+            db.conn.execute(
+                "UPDATE quarantine SET through_bytes = ?, topic = ? WHERE id = ?",
+                (through_bytes, without_addresses(topic or ""), entry),
+            )
 
     return journal
 

@@ -12,7 +12,6 @@ import contextlib
 import os
 import secrets
 import sqlite3
-import time
 import zlib
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -27,8 +26,8 @@ from gateway.event import STREAMS, Draft, Stream
 from gateway.intake.inlet import Poison
 from gateway.journal import cursor, identity
 from gateway.journal.disk import NO_ROOM, Ballast, ballast_path, suspect, take_lock
-from gateway.journal.packing import LEARNED_LIMIT, Packer, learn, plain, row_crc, unpack
-from gateway.journal.quarantine import with_topic
+from gateway.journal.packing import LEARNED_LIMIT, Packer, learn, row_crc, unpack
+from gateway.journal.quarantine import Held, hold, with_topic
 from gateway.journal.remains import put_dictionaries
 from gateway.journal.rows import dictionaries_of
 from gateway.journal.schema import BACKUP_MARK, StreamEpoch, connect_writer, fill_share, head_of
@@ -37,13 +36,7 @@ T = TypeVar("T")
 
 DEDUPE_WINDOW = 32_768  # above any in-flight window, below the 65,535 packet ids that a broker cycles through
 _DEDUPE_RELOAD = 16_384  # rows a stream looked through at the start to remember them again
-# A full batch means that the processor, not the disk, holds things up. While the disk takes a row faster than it could
-# be packed, and there is room, such a batch is stored unpacked.
-_FULL_BATCH = 200
-_FAST_ROW_S = 20e-6
-_ROOMY_SHARE = 0.25
 _ROOM_TO_OPEN_BYTES = 1 << 20
-_REASON_LIMIT = 500  # characters; a reason may quote names that a device has chosen
 _SAMPLE = 512  # newest bodies that a dictionary is learned from
 _COMPARED = 128  # of them, to judge a new one by
 _SAMPLE_BYTES = 4096  # a longer body is no example
@@ -69,10 +62,11 @@ _FATAL = {
 
 
 class Appended(msgspec.Struct, frozen=True):
-    """What one commit did: events written, and drafts that were already there."""
+    """What one commit did: events written, drafts that were already there, inputs newly set aside."""
 
     written: int
     duplicates: int
+    quarantined: int = 0
 
 
 class _Batch(msgspec.Struct, frozen=True):
@@ -84,6 +78,7 @@ class _Batch(msgspec.Struct, frozen=True):
     recorded_ms: int
     drafts: int
     duplicates: int
+    poison: list[Poison]
 
 
 class JournalWriter:
@@ -118,8 +113,6 @@ class JournalWriter:
         self._packer = Packer()
         self._sample: deque[bytes] = deque(maxlen=_SAMPLE)
         self._taken = 0
-        self._row_s = 0.0  # what a row of a full batch takes to commit, lately
-        self._roomy = True
         self._learn_at = _LEARN_AT[0]
 
     def open(self, reason: str = "fresh") -> None:
@@ -197,13 +190,10 @@ class JournalWriter:
             JournalFull: there is no room; nothing was written, and the call may be repeated.
             JournalError: nothing more may be acknowledged.
         """
-        batch = self._numbered(drafts)
-        if batch.rows or poison:
-            started_s = time.monotonic()
+        batch = self._numbered(drafts, poison)
+        if batch.rows or batch.poison:
             with self._mapped("append to journal"), self._transaction() as connection:
-                self._insert(connection, batch, poison)
-            if len(drafts) >= _FULL_BATCH:
-                self._row_s += ((time.monotonic() - started_s) / len(drafts) - self._row_s) / 8
+                self._insert(connection, batch)
         return self._settled(batch)
 
     def record(self, work: Callable[[sqlite3.Connection], tuple[T, Sequence[Draft]]]) -> tuple[T, Appended]:
@@ -223,7 +213,7 @@ class JournalWriter:
         with self._mapped("write journal", theirs=True), self._transaction() as connection:
             result, drafts = work(connection)
             batch = self._numbered(drafts)
-            self._insert(connection, batch, ())
+            self._insert(connection, batch)
         return result, self._settled(batch)
 
     def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -245,9 +235,7 @@ class JournalWriter:
     def fill_share(self) -> float:
         """How much of the quota is used by live pages, 0–1."""
         with self._mapped("look at journal"):
-            share = fill_share(self._connected())
-        self._roomy = share < _ROOMY_SHARE
-        return share
+            return fill_share(self._connected())
 
     def admitted(self) -> tuple[Stream, ...]:
         """The streams whose events are taken now. With the ballast given up, what is left of the disk is for sales."""
@@ -279,16 +267,15 @@ class JournalWriter:
 
     # -- inside
 
-    def _numbered(self, drafts: Sequence[Draft]) -> _Batch:
-        """Give drafts their positions; repeats get none."""
+    def _numbered(self, drafts: Sequence[Draft], poison: Sequence[Poison] = ()) -> _Batch:
+        """Give drafts their positions; repeats get none, and no second place in quarantine."""
         recorded_ms, boot = int(self.clock.now().wall_s * 1000), self._boot
         rows: dict[Stream, list[tuple[int, int, int, bytes, bytes, int]]] = {}
         heads = self._heads.copy()
         fresh: dict[bytes, None] = {}
         duplicates = 0
         seen, sample = self._seen, self._sample.append
-        hurried = len(drafts) >= _FULL_BATCH and self._row_s < _FAST_ROW_S and self._roomy
-        pack = plain if hurried else self._packer.pack
+        pack, seed = self._packer.pack, self._packer.seed
         for draft in drafts:
             dedupe = draft.dedupe
             if dedupe:
@@ -301,40 +288,39 @@ class JournalWriter:
             packed = pack(body := draft.body)
             if len(body) <= _SAMPLE_BYTES:
                 sample(body)
-            crc = row_crc(stream, position, boot, recorded_ms, dedupe, packed)
+            crc = row_crc(stream, position, boot, recorded_ms, dedupe, packed, seed if packed[0] else 0)
             rows.setdefault(stream, []).append((position, boot, recorded_ms, dedupe, packed, crc))
-        return _Batch(rows, heads, fresh, recorded_ms, len(drafts), duplicates)
+        held: list[Poison] = []
+        for bad in poison:
+            if bad.dedupe:
+                if not bad.fresh and (bad.dedupe in seen or bad.dedupe in fresh):
+                    continue
+                fresh[bad.dedupe] = None
+            held.append(bad)
+        return _Batch(rows, heads, fresh, recorded_ms, len(drafts), duplicates, held)
 
-    def _insert(self, connection: sqlite3.Connection, batch: _Batch, poison: Sequence[Poison]) -> None:
+    def _insert(self, connection: sqlite3.Connection, batch: _Batch) -> None:
         for stream, rows in batch.rows.items():
             connection.executemany(_INSERT[stream], rows)
-        for bad in poison:
-            connection.execute(
-                "INSERT INTO quarantine (at_ms, source, driver, topic, reason, payload) VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    batch.recorded_ms, bad.source, bad.driver, _storable(bad.filter),
-                    _storable(bad.reason[:_REASON_LIMIT]), self._seal(with_topic(bad.topic, bad.payload)),
-                ),
-            )  # fmt: skip
-        if poison:
-            connection.execute(
-                "DELETE FROM quarantine WHERE id <= (SELECT max(id) FROM quarantine) - ?", (cursor.QUARANTINE_KEPT,)
-            )
+        for bad in batch.poison:
+            sealed = self._seal(with_topic(bad.topic, bad.payload))
+            held = Held(bad.source, bad.driver, bad.filter, bad.reason, sealed, bad.dedupe)
+            hold(connection, batch.recorded_ms, held)
 
     def _settled(self, batch: _Batch) -> Appended:
         """What holds once a batch is committed."""
+        self._seen.update(batch.remembered)
+        while len(self._seen) > DEDUPE_WINDOW:
+            self._seen.popitem(last=False)
         if batch.rows:
             self._heads = batch.heads
-            self._seen.update(batch.remembered)
-            while len(self._seen) > DEDUPE_WINDOW:
-                self._seen.popitem(last=False)
             self._taken += batch.drafts
             if self._taken >= self._learn_at:
                 self._learn_at = next((at for at in _LEARN_AT if at > self._taken), self._taken + _LEARN_EVERY)
                 with contextlib.suppress(JournalFull):  # a dictionary can wait for room
                     self._learn()
         self.duplicates += batch.duplicates
-        return Appended(batch.drafts - batch.duplicates, batch.duplicates)
+        return Appended(batch.drafts - batch.duplicates, batch.duplicates, len(batch.poison))
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -414,6 +400,8 @@ class JournalWriter:
                 (self._heads[stream] - _DEDUPE_RELOAD,),
             )
             self._seen.update((row[0], None) for row in tail if row[0])
+        held = self._connected().execute("SELECT dedupe FROM quarantine ORDER BY id")
+        self._seen.update((row[0], None) for row in held if row[0])
 
     def _recover_dictionaries(self) -> None:
         """Take back what only the identity file still knows, so that a dictionary's number is never given again.
@@ -490,11 +478,6 @@ class JournalWriter:
         if self._lock_fd is not None:
             os.close(self._lock_fd)
             self._lock_fd = None
-
-
-def _storable(text: str) -> str:
-    """Text that a device may have had a hand in, without the lone surrogates that no database takes."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def current_epoch(connection: sqlite3.Connection, stream: str) -> StreamEpoch | None:

@@ -48,7 +48,10 @@ class Departures:
         stop.wait(0.5)
 
     def close(self) -> None:
-        """Nothing to release."""
+        """Leave what has departed to the inlet: it is said once only."""
+        if self._waiting is not None:
+            self._inlet.leave(".departures", self._waiting)
+            self._waiting = None
 
 
 class Gateway(Protocol):

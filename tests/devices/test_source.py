@@ -15,7 +15,7 @@ from devices.topic import TopicTable
 from devices.transports.mqtt import Delivery
 from gateway.clock import FakeClock, Instant
 from gateway.errors import Unavailable
-from gateway.event import STREAMS, Origin
+from gateway.event import STREAMS, Draft, Origin
 from gateway.event_types import ConsentGranted, ConsentWithdrawn, Totals
 from gateway.intake.health import DeviceBoard
 from gateway.intake.inlet import Inlet, Item
@@ -153,7 +153,9 @@ def test_a_line_loses_no_sale_because_its_member_cannot_be_looked_up(intake: Int
         sequence="7", member="A-1", identities=(Identity("phone", "13800138000"),), totals=Totals(net=Decimal(5))
     )
     act = ConsentAct(act="withdrawn", identifier="A-1")
-    (kept,) = intake.drafts([act, sale, Points(programme="p", points=Decimal(1))], place, at, None)[:1]
+    drafts: list[Draft] = []
+    intake.take([act, sale, Points(programme="p", points=Decimal(1))], place, at, drafts)
+    kept = drafts[0]
     assert kept.type == "store.pos.sale.v1" and b"loyalty" not in kept.body and b"13800" not in kept.body
     assert normaliser.counters.subjects_dropped == 1
     (report,) = intake.board.reports(at)
@@ -233,11 +235,12 @@ def test_a_full_inlet_keeps_the_session_alive_and_acknowledges_nothing(intake: I
 
 
 def test_a_repeat_is_known_by_packet_topic_and_payload() -> None:
-    """The same PUBLISH has the same key; another packet id, topic or payload has another."""
+    """The same PUBLISH has the same key; another packet id, topic, payload or device has another."""
     one = Delivery(1, 7, "b/door", b"x")
-    assert delivery_key(one) == delivery_key(Delivery(2, 7, "b/door", b"x", dup=True))
+    assert delivery_key(one, "ble") == delivery_key(Delivery(2, 7, "b/door", b"x", dup=True), "ble")
+    assert delivery_key(one, "ble") != delivery_key(one, "other")
     others = (Delivery(1, 8, "b/door", b"x"), Delivery(1, 7, "b/exit", b"x"), Delivery(1, 7, "b/door", b"y"))
-    assert delivery_key(one) not in map(delivery_key, others)
+    assert delivery_key(one, "ble") not in [delivery_key(other, "ble") for other in others]
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ class NumbersAgain(JournalWriter):
             self._heads[stream] = max(0, head - 5)
 
 
-def _by_content(delivery: Delivery, broker: bytes = b"") -> bytes:
+def _by_content(delivery: Delivery, device: str, broker: bytes = b"") -> bytes:
     """A name for a message that says nothing of its delivery."""
     return blake2b(delivery.topic.encode() + b"\0" + delivery.payload, digest_size=7).digest()
 

@@ -56,9 +56,9 @@ def test_a_whole_journal_verifies(filled: JournalWriter, path: Path) -> None:
     [
         (
             "UPDATE observations SET recorded_ms = recorded_ms + 1 WHERE position = 50",
-            "observations 50: wrong checksum",
+            "observations 50: the row's checksum is wrong",
         ),
-        ("UPDATE measurements SET body = x'00' WHERE position = 5", "measurements 5: wrong checksum"),
+        ("UPDATE measurements SET body = x'00' WHERE position = 5", "measurements 5: the row's checksum is wrong"),
         ("DELETE FROM transactions WHERE position = 40", "transactions: 1 positions missing between 39 and 41"),
         ("DELETE FROM transactions WHERE position <= 3", "events 1 to 3 were deleted before they were delivered"),
         ("UPDATE tally SET acked = 29 WHERE stream = 'observations'", "accepted 400 is not acked 29"),
@@ -157,7 +157,7 @@ def test_a_backup_of_a_damaged_journal_is_refused(filled: JournalWriter, path: P
     """A copy that does not verify is not left lying about to be trusted later."""
     filled.close()
     alter(path, "UPDATE observations SET recorded_ms = 0 WHERE position = 50")
-    with pytest.raises(JournalError, match="wrong checksum"):
+    with pytest.raises(JournalError, match="checksum is wrong"):
         backup(path, tmp_path / "b.db")
     assert [name.name for name in tmp_path.glob("b.db*")] == []
 

@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import sqlite3
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -442,3 +443,45 @@ def test_a_row_moved_elsewhere_does_not_check() -> None:
     crc = row_crc("observations", 7, 1, 2, b"k", b"body")
     assert crc != row_crc("observations", 8, 1, 2, b"k", b"body")
     assert crc != row_crc("measurements", 7, 1, 2, b"k", b"body")
+
+
+def another_dictionary(path: Path) -> None:
+    """Put other phrases of the same number in a dictionary's place, with a checksum that fits them."""
+    with sqlite3.connect(path) as connection:
+        (phrases,) = connection.execute("SELECT bytes FROM dictionary WHERE id = 1").fetchone()
+        strange = bytes(reversed(phrases))
+        connection.execute("UPDATE dictionary SET bytes = ?, crc = ?", (strange, zlib.crc32(strange)))
+    connection.close()
+
+
+def test_rows_under_another_dictionary_are_never_read_as_nonsense(
+    path: Path, draft: MakeDraft, everything: Everything
+) -> None:
+    """Files of two journals got mixed: readers refuse such rows, verify finds them, and a salvage reads them with the
+    dictionary of the identity file, byte for byte.
+    """
+    build(path, draft)
+    before = everything(path)
+    another_dictionary(path)
+    with pytest.raises(JournalError, match="checksum"):
+        everything(path)
+    assert not verify(path).ok
+    disk.suspect(path, "seen")
+    report = reopen(path)
+    assert report is not None
+    assert everything(path) == before
+    check(path, before, everything, report)
+
+
+def test_a_dictionary_that_only_the_identity_file_has_wrong_costs_nothing(
+    path: Path, draft: MakeDraft, everything: Everything
+) -> None:
+    """The file has no checksum of its own: what it says otherwise than the database counts only where rows agree."""
+    build(path, draft)
+    before = everything(path)
+    facts = identity.load(path)
+    wrong = msgspec.structs.replace(facts, dictionaries={1: bytes(reversed(facts.dictionaries[1]))})
+    identity.path_of(path).write_bytes(msgspec.json.encode(wrong))
+    report = salvage.salvage(path, gateway="gw01", now_ms=1)
+    assert everything(path) == before
+    assert all(not one.lost for one in report.streams)

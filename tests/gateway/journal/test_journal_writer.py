@@ -20,6 +20,7 @@ from gateway.errors import JournalError
 from gateway.event import STREAMS, Draft
 from gateway.intake.inlet import Poison
 from gateway.journal import identity, packing
+from gateway.journal.integrity import verify
 from gateway.journal.packing import LEARNED_BYTES, Packer, learn, pack, unpack
 from gateway.journal.reader import JournalReader
 from gateway.journal.rows import dictionaries_of
@@ -123,7 +124,7 @@ def test_a_learned_dictionary_is_used_and_survives(
         writer.append([draft(number, size=8) for number in range(start, start + 20)])
     with JournalReader(path) as reader:
         forms = {bytes(row[0])[:2] for row in reader.query("SELECT body FROM observations")}
-    assert b"\x02\x01" in forms
+    assert b"\x03\x01" in forms
     assert identity.load(path).dictionaries.keys() == {1}
     writer.close()
     writer.open()
@@ -266,6 +267,7 @@ def test_every_kept_old_database_opens(kept: Path, path: Path, clock: FakeClock,
         digest.update(found[place] + b"\n")
     count, expected = kept.with_suffix(".sha256").read_text("ascii").split()
     assert (len(found), digest.hexdigest()) == (int(count), expected)
+    assert verify(path).ok
     assert writer.append([Draft("transactions", "store.test.v1", b'{"new":1}')]).written == 1
     writer.close()
 

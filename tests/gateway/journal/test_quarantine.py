@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.clock import FakeClock
-from gateway.errors import JournalError, Rejected
+from gateway.errors import JournalError, JournalFull, Rejected
 from gateway.intake.inlet import Poison
 from gateway.journal import quarantine
 from gateway.journal.quarantine import PayloadSeal
@@ -105,3 +106,72 @@ def test_a_changed_payload_does_not_open(
     sealed[place % len(sealed)] ^= change
     with pytest.raises(Rejected):
         seal.open(bytes(sealed))
+
+
+def test_quarantine_is_bounded_in_bytes(path: Path, clock: FakeClock) -> None:
+    """A flood of large poison takes a sixteenth of the quota at most; the newest entry stays however large it is."""
+    quota = 16 << 20
+    writer = JournalWriter(path, "gw01", clock, ballast_bytes=0, max_bytes=quota)
+    writer.open()
+    for number in range(60):
+        writer.append([], [Poison("s", "d", f"{number}", b"x" * 100_000)])
+    with JournalReader(path) as reader:
+        kept = [tuple(row) for row in reader.query("SELECT reason, length(payload) FROM quarantine ORDER BY id")]
+    assert [reason for reason, _ in kept] == [f"{number}" for number in range(50, 60)]
+    assert sum(size for _, size in kept) <= quota // 16
+    writer.append([], [Poison("s", "d", "huge", b"x" * (2 << 20))])
+    with JournalReader(path) as reader:
+        assert [entry.reason for entry in quarantine.entries(reader)] == ["huge"]
+    writer.append([], [Poison("s", "d", "small", b"x")])
+    with JournalReader(path) as reader:
+        assert [entry.reason for entry in quarantine.entries(reader)] == ["small"]
+    writer.close()
+
+
+def test_poison_told_again_after_a_kill_lies_there_once(path: Path, clock: FakeClock) -> None:
+    """Killed between commit and acknowledgement, the broker repeats it: known by its name, also after the start. Two
+    that only look alike are two.
+    """
+    poison = Poison("s", "d", "r", b"x", dedupe=b"name", fresh=True)
+    repeat = msgspec.structs.replace(poison, fresh=False)
+    for life in range(2):
+        writer = JournalWriter(path, "gw01", clock, ballast_bytes=0)
+        writer.open()
+        if life == 0:
+            assert writer.append([], [poison, repeat]).quarantined == 1
+        assert writer.append([], [repeat]).quarantined == 0
+        with JournalReader(path) as reader:
+            assert len(quarantine.entries(reader)) == 1
+        writer._disconnect()  # as a kill leaves it
+        writer._unlock()
+    writer = JournalWriter(path, "gw01", clock, ballast_bytes=0)
+    writer.open()
+    assert writer.append([], [poison, repeat]).quarantined == 1, "the broker says that it is no repeat"
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("topic", "shown"),
+    [
+        ("kbeacon/publish/AC233FC01234", "kbeacon/publish/…"), ("gw/ac:23:3f:c0:12:34/#", "gw/…/#"),
+        ("gw/ac-23-3f-c0-12-34-x/+", "gw/…-x/+"), ("shellies/+/button", "shellies/+/button"),
+        ("observations/0123456789abcdef0123456789abcdef/12", "observations/0123456789abcdef0123456789abcdef/12"),
+    ],
+)  # fmt: skip
+def test_no_hardware_address_stands_in_clear(writer: JournalWriter, path: Path, topic: str, shown: str) -> None:
+    """A filter is configured, but it may name a receiver by its address; the sealed topic has it for who asks."""
+    writer.append([], [Poison("s", "d", "r", b"x", topic, topic)])
+    with JournalReader(path) as reader:
+        (entry,) = quarantine.entries(reader)
+    assert entry.topic == shown
+
+
+def test_the_first_poison_on_a_full_disk_waits_for_room(tmp_path: Path) -> None:
+    """No room for the key is no reason to end: the message stays with the broker until there is."""
+
+    class Full(PayloadSeal):
+        def _make(self) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(JournalFull):
+        Full(tmp_path / "keys" / "quarantine.key").seal(b"x")
