@@ -2,12 +2,14 @@
 and a share for every address.
 
 uvicorn bounds how long an idle connection may stay and how many there are in all; a head that drips, a body that drips
-after its answer and a reader that does not read it leaves alone. Knows no request.
+after its answer and a reader that does not read it leaves alone. What waits for a reader is bounded in our buffer and
+in the kernel's, and one whose machine is gone without a word (a phone that left the shop) is noticed. Knows no request.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections import Counter
 from typing import Any
@@ -18,6 +20,8 @@ from gateway.access.accounts import network
 
 HEAD_S = 10.0  # from the first byte (or the connection) to a whole head
 STALLED_S = 20.0  # with an answer that is not taken
+GONE_S = 30.0  # without a sign that what was sent has arrived
+SEND_BYTES = 131_072  # that wait for a reader, with us and once more in the kernel, which would take megabytes
 EACH = 32  # connections of one address
 LOCAL = 128
 HANDSHAKE_S = 10.0
@@ -28,11 +32,22 @@ class Limits:
     """What the connections of one server share. Used on its loop's thread."""
 
     def __init__(
-        self, head_s: float = HEAD_S, stalled_s: float = STALLED_S, each: int = EACH, local: int = LOCAL
-    ) -> None:
+        self, head_s: float = HEAD_S, stalled_s: float = STALLED_S, each: int = EACH, local: int = LOCAL,
+        send_bytes: int = SEND_BYTES,
+    ) -> None:  # fmt: skip
         """`each`: how many connections an address may have; `local`: and loopback, where a proxy may stand for many."""
         self.head_s, self.stalled_s, self.each, self.local = head_s, stalled_s, each, local
+        self.send_bytes = send_bytes
         self.open: Counter[str] = Counter()
+
+
+def bound(listening: socket.socket, limits: Limits) -> None:
+    """Set what every connection that this socket accepts inherits: a small buffer, and an end for who is gone."""
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limits.send_bytes)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_USER_TIMEOUT", int(GONE_S * 1000)), ("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 10)):
+        if (option := getattr(socket, name, None)) is not None:  # Linux
+            listening.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def protocol(limits: Limits) -> type[asyncio.Protocol]:
@@ -54,6 +69,7 @@ def protocol(limits: Limits) -> type[asyncio.Protocol]:
             if limits.open[self._address] > most:
                 transport.abort()
                 return
+            transport.set_write_buffer_limits(high=limits.send_bytes)
             self._await_head()
 
         def connection_lost(self, exc: Exception | None) -> None:

@@ -16,7 +16,7 @@ import uvicorn
 
 from gateway.access.server_tls import ServerTls
 from gateway.errors import Unavailable
-from gateway.status.connection import Limits, Loop, protocol
+from gateway.status.connection import Limits, Loop, bound, protocol
 
 _BACKLOG = 64
 _HEAD_BYTES = 16_384
@@ -128,6 +128,7 @@ class HttpServer:
             ) from error
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound(listening, self._limits)
             listening.bind((self._host, self._port))
             listening.listen(_BACKLOG)
         except OSError as error:

@@ -18,6 +18,7 @@ from gateway.access.accounts import Accounts
 from gateway.access.audit import Audit
 from gateway.access.sessions import form_token
 from gateway.status.connection import Limits
+from gateway.status.routes import VIEWERS
 from gateway.status.session import WriteRoute
 from tests.gateway.status.shop import FakeGateway
 from tests.gateway.status.test_server import Site
@@ -286,6 +287,24 @@ def test_a_reader_that_does_not_read_is_let_go(shop: Shop) -> None:
             except OSError:
                 ended = True
     assert ended
+
+
+def test_viewers_who_never_read_keep_nobody_else_from_looking(tmp_path: Path) -> None:
+    """Forty of them take every place; each is let go, and the next viewer finds one."""
+    gateway = FakeGateway(tmp_path)
+    site = Site(gateway, Limits(stalled_s=0.5, send_bytes=4096))
+    with contextlib.ExitStack() as open_:
+        open_.callback(site.close)
+        for _ in range(VIEWERS):
+            line = open_.enter_context(socket.socket())
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            line.connect(("127.0.0.1", site.port))
+            line.sendall(f"GET /live?page=today HTTP/1.1\r\nHost: 127.0.0.1:{site.port}\r\n\r\n".encode())
+        deadline_s, status = time.monotonic() + 20, 503
+        while status == 503 and time.monotonic() < deadline_s:
+            with site.http.stream("GET", "/live?page=today") as answer:
+                status = answer.status_code
+        assert status == 200
 
 
 def test_guessing_pins_locks_out_and_the_lock_outlives_the_page(tmp_path: Path) -> None:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import socket
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
 from gateway.access.server_tls import ServerTls
 from gateway.clock import FakeClock
 from gateway.errors import Unavailable
-from gateway.status.connection import Limits
+from gateway.status.connection import Limits, bound
 from gateway.status.http_server import HttpServer
 
 Make = Callable[..., HttpServer]
@@ -35,9 +38,9 @@ def make(tmp_path: Path) -> Iterator[Make]:
     """Servers on loopback, closed at the end."""
     made: list[HttpServer] = []
 
-    def server(port: int = 0, limits: Limits | None = None) -> HttpServer:
+    def server(port: int = 0, limits: Limits | None = None, most: int = 10) -> HttpServer:
         tls = ServerTls("till", "127.0.0.1", (), ("", ""), tmp_path, "0001", FakeClock())
-        made.append(HttpServer("till", "127.0.0.1", port, tls, limits or Limits(), most=10))
+        made.append(HttpServer("till", "127.0.0.1", port, tls, limits or Limits(), most=most))
         return made[-1]
 
     yield server
@@ -60,6 +63,48 @@ def test_it_serves_until_it_is_closed(make: Make) -> None:
     assert server.port == 0
     with pytest.raises(Unavailable, match="has ended"):
         server.look_after()
+
+
+def test_readers_who_never_read_hold_little_and_are_let_go(make: Make) -> None:
+    """Twenty of them at once: what is made for them stops at the buffers, no thread waits, and all of it ends."""
+    made_bytes, ended = [0], [0]
+
+    async def endless(request: Request) -> StreamingResponse:
+        async def chunks() -> AsyncIterator[bytes]:
+            try:
+                while True:
+                    made_bytes[0] += 8192
+                    yield bytes(8192)
+                    await asyncio.sleep(0)
+            finally:
+                ended[0] += 1
+
+        return StreamingResponse(chunks())
+
+    server = make(limits=Limits(stalled_s=0.5, send_bytes=16_384), most=50)
+    server.open(Starlette(routes=[Route("/", endless)]))
+    before = threading.active_count()
+    with contextlib.ExitStack() as open_:
+        for _ in range(20):
+            line = open_.enter_context(socket.socket())
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            line.connect(("127.0.0.1", server.port))
+            line.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        deadline_s = time.monotonic() + 20
+        while ended[0] < 20 and time.monotonic() < deadline_s:
+            time.sleep(0.05)
+        assert ended == [20] and threading.active_count() == before
+        assert made_bytes[0] < 20 * 400_000
+
+
+def test_a_connection_whose_other_side_is_gone_without_a_word_is_noticed(make: Make) -> None:
+    """Every accepted connection inherits the time that a phone has which left the shop."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    bound(listening, Limits(send_bytes=20_000))
+    with listening, socket.create_connection(listening.getsockname()), listening.accept()[0] as accepted:
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
+        assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 40_000  # Linux doubles it for its books
 
 
 def test_a_taken_port_and_a_foreign_address_name_the_key_to_change(make: Make, tmp_path: Path) -> None:
