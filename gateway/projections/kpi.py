@@ -7,8 +7,10 @@ clock and no language.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from decimal import ROUND_HALF_EVEN, Decimal
+from operator import attrgetter
 from typing import Literal, Protocol, TypeVar, get_args
 
 import msgspec
@@ -43,6 +45,7 @@ HOUR_MS = 3_600_000
 ENOUGH = 0.9  # share of the inputs that a quotient wants
 WHOLE = 0.95  # share from which a sum is not called a lower bound
 FEWEST = 5  # persons; a breakdown by fewer is not given
+_begin_ms = attrgetter("begin_ms")
 LATENESS_MS = 180_000  # an interval is told after it has ended, so the newest minutes are not dark
 
 
@@ -119,21 +122,40 @@ class Kpis(msgspec.Struct, frozen=True, kw_only=True):
         return self.figures[name]
 
 
-def day_kpis(rows: Rows, sources: Sources, store_time: StoreTime, now_ms: int) -> Kpis:
-    """The figures of all days of `rows` together, until `now_ms`."""
+class Peaks:
+    """Who was inside on the days of `rows`, added up once for all the windows that ask for their peaks."""
+
+    def __init__(self, rows: Rows, sources: Sources, store_time: StoreTime) -> None:
+        """Nothing is added up yet."""
+        self._rows, self._sources, self._time = rows, sources, store_time
+        self._found: dict[tuple[str, int], Mapping[int, int]] = {}
+
+    def on(self, day: str, until_ms: int) -> Mapping[int, int]:
+        """The most inside by the hour: of the hours of a day before the full hour `until_ms`, maybe of later ones too."""
+        since_ms = _since_ms(self._sources, self._time, day, until_ms)
+        if (found := self._found.get((day, since_ms))) is None:
+            end_ms = day_span(day, self._time)[1]
+            found = self._found[day, since_ms] = _inside(self._rows, self._time, since_ms, end_ms).peaks
+        return found
+
+
+def day_kpis(rows: Rows, sources: Sources, store_time: StoreTime, now_ms: int, peaks: Peaks | None = None) -> Kpis:
+    """The figures of all days of `rows` together, until `now_ms`; `peaks` of the same rows, where others ask, too."""
     begin_ms, end_ms = day_span(rows.first, store_time)[0], day_span(rows.last, store_time)[1]
-    return _Window(rows, sources, store_time, begin_ms, end_ms, now_ms).kpis()
+    return _Window(rows, sources, store_time, begin_ms, end_ms, now_ms, peaks).kpis()
 
 
-def hour_kpis(rows: Rows, sources: Sources, store_time: StoreTime, hour_ms: int, now_ms: int) -> Kpis:
+def hour_kpis(
+    rows: Rows, sources: Sources, store_time: StoreTime, hour_ms: int, now_ms: int, peaks: Peaks | None = None
+) -> Kpis:
     """The figures of the hour that begins at `hour_ms`."""
-    return _Window(rows, sources, store_time, hour_ms, hour_ms + HOUR_MS, now_ms).kpis()
+    return _Window(rows, sources, store_time, hour_ms, hour_ms + HOUR_MS, now_ms, peaks).kpis()
 
 
-def until_kpis(rows: Rows, sources: Sources, store_time: StoreTime, end_ms: int) -> Kpis:
+def until_kpis(rows: Rows, sources: Sources, store_time: StoreTime, end_ms: int, peaks: Peaks | None = None) -> Kpis:
     """The figures of the days of `rows` up to the hour of `end_ms`: what to compare an unfinished day with."""
     begin_ms = day_span(rows.first, store_time)[0]
-    return _Window(rows, sources, store_time, begin_ms, end_ms, end_ms + LATENESS_MS).kpis()
+    return _Window(rows, sources, store_time, begin_ms, end_ms, end_ms + LATENESS_MS, peaks).kpis()
 
 
 def hours_of(rows: Rows) -> list[int]:
@@ -147,25 +169,37 @@ def hours_of(rows: Rows) -> list[int]:
 
 def inside_on(rows: Rows, sources: Sources, store_time: StoreTime, day: str, until_ms: int) -> Inside:
     """Who was inside on a day: added up since the shop opened last before `until_ms`, or since midnight."""
+    until_ms = min(until_ms, day_span(day, store_time)[1])
+    return _inside(rows, store_time, _since_ms(sources, store_time, day, until_ms), until_ms)
+
+
+def _since_ms(sources: Sources, store_time: StoreTime, day: str, until_ms: int) -> int:
+    """When the shop opened last before a moment of that day."""
     midnight_ms, end_ms = day_span(day, store_time)
+    if sources.opening is None:
+        return midnight_ms
     until_ms = min(until_ms, end_ms)
-    since_ms = midnight_ms
-    if sources.opening is not None:
-        days = (store_time.day(midnight_ms - HOUR_MS), day)
-        opens = [span[0] for one in days for span in sources.opening.spans(one, store_time) if span[0] < until_ms]
-        starts = [at for at in opens if at != midnight_ms or sources.opening.closes_min > sources.opening.opens_min]
-        since_ms = max(starts, default=midnight_ms)
+    days = (store_time.day(midnight_ms - HOUR_MS), day)
+    opens = [span[0] for one in days for span in sources.opening.spans(one, store_time) if span[0] < until_ms]
+    starts = [at for at in opens if at != midnight_ms or sources.opening.closes_min > sources.opening.opens_min]
+    return max(starts, default=midnight_ms)
+
+
+def _inside(rows: Rows, store_time: StoreTime, since_ms: int, until_ms: int) -> Inside:
     hours = list(range(store_time.bucket(since_ms)[1], until_ms, HOUR_MS))
-    return inside((it for it in rows.passed if it.begin_ms < until_ms), since_ms, hours)
+    first, last = (bisect_left(rows.passed, at, key=_begin_ms) for at in (since_ms, until_ms))
+    return inside(rows.passed[first:last], since_ms, hours)
 
 
 class _Window:
     """One stretch of time, and what the rows say of it."""
 
     def __init__(
-        self, rows: Rows, sources: Sources, store_time: StoreTime, begin_ms: int, end_ms: int, now_ms: int
-    ) -> None:
+        self, rows: Rows, sources: Sources, store_time: StoreTime, begin_ms: int, end_ms: int, now_ms: int,
+        peaks: Peaks | None,
+    ) -> None:  # fmt: skip
         self._rows, self._sources, self._time = rows, sources, store_time
+        self._peaks = peaks or Peaks(rows, sources, store_time)
         self._begin_ms, self._end_ms = begin_ms, end_ms
         self._told_ms = min(end_ms, now_ms - LATENESS_MS)  # what happened later may not have been told yet
         self._spans = self._expected_spans()
@@ -296,8 +330,8 @@ class _Window:
             return Figure(value=None, coverage=coverage, reason="counter_dark")
         peaks: list[int] = []
         for day in sorted({self._time.day(at_ms) for at_ms in range(self._begin_ms, self._end_ms, HOUR_MS)}):
-            found = inside_on(self._rows, self._sources, self._time, day, self._end_ms)
-            own = [peak for hour, peak in found.peaks.items() if self._is_own(hour)]
+            found = self._peaks.on(day, self._end_ms)
+            own = [peak for hour, peak in found.items() if self._is_own(hour)]
             if not own and any(it.day == day and self._is_own(it.hour_ms) for it in self._rows.lines):
                 return Figure(value=None, coverage=coverage, reason="not_kept")
             peaks += own

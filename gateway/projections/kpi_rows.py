@@ -27,7 +27,7 @@ CAMPAIGN_DAYS = 30  # coupons are issued long before they are redeemed
 
 
 class Rows(msgspec.Struct, frozen=True, kw_only=True):
-    """Hours of the read models. `lines`, `passed`, `zones` and `queues` reach `KNOWN_DAYS` further back."""
+    """Hours of the read models. `lines`, `zones` and `queues` reach `KNOWN_DAYS` further back, `passed` one day."""
 
     first: str
     last: str
@@ -54,7 +54,7 @@ def read_rows(query: Query, first: str, last: str, store_time: StoreTime) -> Row
         first=first,
         last=last,
         lines=tuple(footfall.line_hours_of(query, known, last)),
-        passed=tuple(footfall.passed_of(query, known, last)),
+        passed=tuple(footfall.passed_of(query, _before(first, 1, store_time), last)),
         sales=tuple(sales.hours_of(query, first, last)),
         coupons=tuple(coupons.hours_of(query, campaign, last)),
         feedback=tuple(feedback.hours_of(query, first, last)),

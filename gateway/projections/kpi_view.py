@@ -22,6 +22,7 @@ from gateway.projections.kpi import (
     Figure,
     Kpis,
     Name,
+    Peaks,
     Sources,
     day_kpis,
     hour_kpis,
@@ -76,8 +77,9 @@ class Outlook(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_day(
-    query: Query, day: str, sources: Sources, store_time: StoreTime, now_ms: int, stock_lines: int = 20
-) -> DayView:
+    query: Query, day: str, sources: Sources, store_time: StoreTime, now_ms: int, stock_lines: int = 20,
+    compared: Kpis | None = None,
+) -> DayView:  # fmt: skip
     """A day from the read models, until `now_ms`.
 
     Args:
@@ -87,26 +89,23 @@ def read_day(
         store_time: the store's calendar, this thread's own.
         now_ms: milliseconds since 1970.
         stock_lines: GTINs and zones listed, most first; stock is that of now, whatever the day.
+        compared: of `read_compared` in the same hour, where it is at hand.
     """
-    begin_ms, end_ms = day_span(day, store_time)
+    end_ms = day_span(day, store_time)[1]
     full_ms = min(store_time.bucket(now_ms)[1], end_ms)
-    compared_day = store_time.days_before(begin_ms + 43_200_000, 7)
-    compared_ms = day_span(compared_day, store_time)[1]
-    if full_ms < end_ms:
-        local = datetime.fromtimestamp(full_ms / 1000, UTC).astimezone(store_time.zone)
-        compared_ms = local_ms(compared_day, local.hour * 60, store_time)
+    compared = compared or read_compared(query, day, sources, store_time, now_ms)
     rows = read_rows(query, day, day, store_time)
-    before = read_rows(query, compared_day, compared_day, store_time)
-    whole = day_kpis(rows, sources, store_time, now_ms)
+    peaks = Peaks(rows, sources, store_time)
+    whole = day_kpis(rows, sources, store_time, now_ms, peaks)
     counted = whole["occupancy_peak"].value is not None
     return DayView(
         day=day,
         kpis=whole,
-        so_far=until_kpis(rows, sources, store_time, full_ms),
-        compared_day=compared_day,
-        compared=until_kpis(before, sources, store_time, compared_ms),
+        so_far=until_kpis(rows, sources, store_time, full_ms, peaks),
+        compared_day=compared.first,
+        compared=compared,
         hours=tuple(
-            HourPoint(at, _clock_hour(at, store_time), hour_kpis(rows, sources, store_time, at, now_ms).figures)
+            HourPoint(at, _clock_hour(at, store_time), hour_kpis(rows, sources, store_time, at, now_ms, peaks).figures)
             for at in hours_of(rows)
             if at < min(end_ms, now_ms)
         ),
@@ -115,6 +114,19 @@ def read_day(
         queues_now=tuple(queue.now_of(query, now_ms - _NEW_MS)),
         stock=tuple(stock.now_of(query, stock_lines)),
     )
+
+
+def read_compared(query: Query, day: str, sources: Sources, store_time: StoreTime, now_ms: int) -> Kpis:
+    """The figures of the same weekday a week ago, up to the full hour of now; of a day that is over, all of it."""
+    begin_ms, end_ms = day_span(day, store_time)
+    full_ms = min(store_time.bucket(now_ms)[1], end_ms)
+    compared_day = store_time.days_before(begin_ms + 43_200_000, 7)
+    compared_ms = day_span(compared_day, store_time)[1]
+    if full_ms < end_ms:
+        local = datetime.fromtimestamp(full_ms / 1000, UTC).astimezone(store_time.zone)
+        compared_ms = local_ms(compared_day, local.hour * 60, store_time)
+    rows = read_rows(query, compared_day, compared_day, store_time)
+    return until_kpis(rows, sources, store_time, compared_ms)
 
 
 def read_outlook(query: Query, day: str, store_time: StoreTime, backtest_days: int = BACKTEST_DAYS) -> Outlook:

@@ -43,11 +43,12 @@ def inside(passed: Iterable[Passed], since_ms: int, hours: Sequence[int] = ()) -
         people += it.people_in - it.people_out
         if people < 0:
             people, restarts = 0, restarts + 1
-        peak = max(peak, people)
+        elif people > peak:
+            peak = people
         at_ms = it.begin_ms
         while index + 1 < len(hours) and hours[index + 1] <= it.begin_ms:
             index += 1
             peaks[hours[index]] = before  # who was inside when the hour began
-        if index >= 0:
-            peaks[hours[index]] = max(peaks[hours[index]], people)
+        if index >= 0 and people > peaks[hours[index]]:
+            peaks[hours[index]] = people
     return Inside(since_ms=since_ms, at_ms=at_ms, people=people, peak=peak, restarts=restarts, peaks=peaks)

@@ -31,10 +31,10 @@ from gateway.journal.quarantine import PayloadSeal, Quarantined, entries, get
 from gateway.journal.reader import UPLINK, JournalReader, StoredEvent, StreamState
 from gateway.journal.writer import REFUSE_ABOVE
 from gateway.projections import coupons, devices, feedback, footfall, sales
-from gateway.projections.kpi import Sources, day_kpis
+from gateway.projections.kpi import Kpis, Sources, day_kpis
 from gateway.projections.kpi_rows import read_rows
 from gateway.projections.kpi_sources import sources_of
-from gateway.projections.kpi_view import DayView, Outlook, read_day, read_outlook
+from gateway.projections.kpi_view import DayView, Outlook, read_compared, read_day, read_outlook
 from gateway.projections.opening import day_span
 from gateway.projections.store_time import StoreTime
 from gateway.reports.making import Order
@@ -248,6 +248,7 @@ class Observer:
         self._batteries: dict[str, Battery] = {}
         self._counted_ever = False
         self._view: tuple[DayView, float, int] | None = None
+        self._past: tuple[Kpis, tuple[str, int], float] | None = None
         self._outlook: tuple[Outlook, float] | None = None
         self._shown: dict[Stream, tuple[int, list[EventLine]]] = {}
 
@@ -511,7 +512,10 @@ class Observer:
         if self._view is None or self._view[0].day != day or now.mono_s - self._view[1] >= _VIEW_EVERY_S:
             sources = Sources(counter, tuple(sorted(tills)), settings.gateway.currency)
             balance = sum(line.people_in - line.people_out for line in lines)
-            self._view = read_day(query, day, sources, self._time, now_ms, 0), now.mono_s, balance
+            hour = self._time.bucket(now_ms)
+            if self._past is None or self._past[1] != hour or now.mono_s - self._past[2] >= _OUTLOOK_EVERY_S:
+                self._past = read_compared(query, day, sources, self._time, now_ms), hour, now.mono_s
+            self._view = read_day(query, day, sources, self._time, now_ms, 0, self._past[0]), now.mono_s, balance
         if self._outlook is None or self._outlook[0].day != day or now.mono_s - self._outlook[1] >= _OUTLOOK_EVERY_S:
             self._outlook = read_outlook(query, day, self._time, 0), now.mono_s
         return DayFacts(

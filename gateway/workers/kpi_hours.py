@@ -18,7 +18,7 @@ from gateway.event_types import Covered, KpiHour, type_of
 from gateway.intake.inlet import Inlet, Item
 from gateway.journal.commit_loop import CommitLoop
 from gateway.journal.reader import JournalReader
-from gateway.projections.kpi import HOUR_MS, Kpis, Sources, hour_kpis, hours_of
+from gateway.projections.kpi import HOUR_MS, Kpis, Peaks, Sources, hour_kpis, hours_of
 from gateway.projections.kpi_rows import read_rows
 from gateway.projections.kpi_told import Told, digest_of, told_of
 from gateway.projections.store_time import StoreTime
@@ -97,11 +97,12 @@ class KpiHours:
         drafts = []
         for day in days:
             rows = read_rows(self._reader.query, day, day, self._time)
+            peaks = Peaks(rows, self._sources, self._time)
             for hour_ms in hours_of(rows):
                 before = told.get(hour_ms)
                 if not first_ms <= hour_ms <= last_ms or (before is not None and not again):
                     continue
-                kpis = hour_kpis(rows, self._sources, self._time, hour_ms, now_ms)
+                kpis = hour_kpis(rows, self._sources, self._time, hour_ms, now_ms, peaks)
                 if (made := self._draft(kpis, before, now)) is not None:
                     drafts.append(made)
         return drafts
