@@ -3,10 +3,13 @@
 `storefront run` with its page, fed over a Mosquitto; the journal is filled beforehand with weeks of a shop. Viewers are
 another process: they hold `/live` open on every page in both languages and read all that comes.
 
-- pages: GET of every page, p95, while they look;  first load: bytes of the first page with style, script and icon
+- pages: GET of every page and address, signed in as a manager, p95, while they look; first load: bytes of the first
+  page with style, script and icon
 - live: from the commit of a count to the number in a viewer's hands
 - memory and CPU: of the daemon with viewers, less without, at two counts a second
-- intake: messages a second that become durable with viewers beside without, in turns
+- intake: a flood without an end; in turns of a few seconds viewers look and do not, and each turn is compared with the
+  two beside it. By messages a second that become durable (what a shop would notice, and what a busy machine blurs), and
+  by the daemon's processor time for a message (which a busy machine does not)
 
     python -m bench.page [--events 1000000] [--rounds 3] [--viewers 20]
 """
@@ -27,16 +30,19 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import psutil
 
 from bench.figures import Figure, print_figures
 from bench.footprint import daemon
-from bench.mqtt_link import mosquitto, publisher, publishers
+from bench.mqtt_link import mosquitto, publisher
 from gateway import event_types as types
+from gateway.access.accounts import Accounts
 from gateway.clock import SystemClock, rfc3339_s
 from gateway.event import Draft, Origin, draft
 from gateway.journal.reader import JournalReader
@@ -47,11 +53,27 @@ PAGE_LIMIT_MS, LIVE_LIMIT_S, LOAD_LIMIT_KB = 100.0, 1.0, 200.0
 MEMORY_LIMIT_MB, CPU_LIMIT, LOSS_LIMIT = 40.0, 0.03, 0.03
 _WEEKS = 6
 _SIZE_BYTES = 250
-_BURST = 6000
 _WITHIN_S = 120.0
-_PATHS = [plan.path for plan in PAGES.values() if plan.parts]
+_PATHS = [
+    *(plan.path for plan in PAGES.values()), "/account", "/privacy", "/settings/store", "/settings/devices",
+    "/api/status", "/api/events", "/api/recognition", "/metrics", "/healthz",
+]  # fmt: skip
+_PIN = "482915"
+_TURN_S = 5.0
+_FLOOD = 100_000_000  # messages: it ends when it is told to
 _FIRST_LOAD = ("/", "/static/style.css", "/static/live.js", "/static/icon.svg")
 _NAMES = [name for name, plan in PAGES.items() if plan.parts]
+
+
+class Intake(msgspec.Struct, frozen=True):
+    """What viewers leave of intake: the share by messages a second, and by processor time for a message."""
+
+    per_s: float
+    kept: float
+    kept_spread: str
+    by_cpu: float
+    by_cpu_spread: str
+
 
 _CONFIG = """\
 [storage]
@@ -129,12 +151,26 @@ def fill(directory: Path, count: int) -> None:
     writer.close()
 
 
-def get(port: int, path: str, language: str = "en") -> tuple[float, int]:
+def signed_in(port: int, state: Path) -> str:
+    """The cookie of a manager."""
+    accounts = Accounts(state, SystemClock())
+    accounts.add("Ann", "manager", _PIN)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    head = {"Origin": f"http://127.0.0.1:{port}", "Content-Type": "application/x-www-form-urlencoded"}
+    connection.request("POST", "/sign-in", f"name=Ann&pin={_PIN}", head)
+    answer = connection.getresponse()
+    assert answer.status == 303, answer.status
+    cookie = (answer.getheader("set-cookie") or "").partition(";")[0]
+    connection.close()
+    return cookie
+
+
+def get(port: int, path: str, language: str = "en", cookie: str = "") -> tuple[float, int]:
     """Milliseconds and bytes of a GET."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     began_s = time.perf_counter()
     try:
-        connection.request("GET", path, headers={"Accept-Language": language})
+        connection.request("GET", path, headers={"Accept-Language": language, "Cookie": cookie})
         answer = connection.getresponse()
         size = len(answer.read())
         assert answer.status == 200, (path, answer.status)
@@ -249,18 +285,57 @@ def cost(process: psutil.Process, broker: int, for_s: float) -> tuple[float, flo
     return used_s / passed_s, process.memory_info().rss / 1e6
 
 
-def intake(broker: int, journal: Path) -> float:
-    """Messages a second from the first to the last durable one of a burst."""
+@contextlib.contextmanager
+def flood(broker: int) -> Iterator[None]:
+    """Four publishers that send as fast as the broker takes it, until the end."""
+    numbers = (str(number) for number in range(4))
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-m", "bench.mqtt_link", "--publish", str(broker), one, str(_FLOOD), str(_SIZE_BYTES)]
+        )
+        for one in numbers
+    ]
+    try:
+        yield
+    finally:
+        for process in running:
+            process.kill()
+            process.wait(10)
+
+
+def turn(process: psutil.Process, journal: Path) -> tuple[float, float]:
+    """Messages a second that became durable in a turn, and the daemon's processor milliseconds for a thousand."""
     with JournalReader(journal) as reader:
-        before = reader.head("observations")
-        with publishers(broker, _BURST, _SIZE_BYTES):
-            while (first := reader.head("observations")) == before:
-                time.sleep(0.002)
-            first_s = time.monotonic()
-            until_s = first_s + _WITHIN_S
-            while (done := reader.head("observations")) < before + _BURST and time.monotonic() < until_s:
-                time.sleep(0.005)
-            return (done - first) / (time.monotonic() - first_s)
+        before, cpu, began_s = reader.head("observations"), process.cpu_times(), time.monotonic()
+        time.sleep(_TURN_S)
+        count, passed_s, after = reader.head("observations") - before, time.monotonic() - began_s, process.cpu_times()
+    used_s = after.user + after.system - cpu.user - cpu.system
+    return count / passed_s, used_s * 1e6 / max(1, count)
+
+
+def intake(process: psutil.Process, broker: int, journal: Path, look: Callable[[], Any], rounds: int) -> Intake:
+    """Turns without and with viewers, one after the other, each with viewers beside the mean of its neighbours."""
+    with flood(broker):
+        time.sleep(_TURN_S)
+        bare, watched = [turn(process, journal)], []
+        for _ in range(rounds):
+            with look():
+                watched.append(turn(process, journal))
+            bare.append(turn(process, journal))
+    rates, costs = [], []
+    for number, seen in enumerate(watched):
+        sides = bare[number], bare[number + 1]
+        rates.append(seen[0] / statistics.mean(it[0] for it in sides))
+        costs.append(statistics.mean(it[1] for it in sides) / seen[1])
+    return Intake(
+        per_s=statistics.median(it[0] for it in bare), kept=statistics.median(rates), kept_spread=spread(rates),
+        by_cpu=statistics.median(costs), by_cpu_spread=spread(costs),
+    )  # fmt: skip
+
+
+def spread(values: list[float]) -> str:
+    """Lowest to highest."""
+    return f"{min(values):.2f}-{max(values):.2f}"
 
 
 def measure(events: int, viewers: int, rounds: int, folder: Path, broker: int) -> list[Figure]:
@@ -274,26 +349,26 @@ def measure(events: int, viewers: int, rounds: int, folder: Path, broker: int) -
     journal = state / "journal.db"
     with daemon(config) as child:
         _ready(port)
+        cookie = signed_in(port, state)
         process = psutil.Process(child.pid)
         for path in _PATHS:
-            get(port, path)
+            get(port, path, "en", cookie)
         first_kb = sum(get(port, path)[1] for path in _FIRST_LOAD) / 1e3
         alone_cpu, alone_mb = cost(process, broker, 15)
         with looking(port, viewers):
             seen_cpu, seen_mb = cost(process, broker, 15)
-            times = {path: [get(port, path, it)[0] for it in ("zh-CN", "en") * 20] for path in _PATHS}
+            times = {path: [get(port, path, it, cookie)[0] for it in ("zh-CN", "en") * 20] for path in _PATHS}
             late_s = lags(port, broker, journal, 12)
-        bare, watched = [], []
-        for _ in range(rounds):
-            bare.append(intake(broker, journal))
-            with looking(port, viewers):
-                watched.append(intake(broker, journal))
+        again_cpu, _ = cost(process, broker, 15)
+        taken = intake(process, broker, journal, lambda: looking(port, viewers), rounds)
+    for path in sorted(_PATHS, key=lambda path: -_p95(times[path])):
+        print(f"  {path:<20} median {statistics.median(times[path]):5.0f} ms   p95 {_p95(times[path]):5.0f} ms")
     worst = max(_PATHS, key=lambda path: _p95(times[path]))
-    kept = statistics.median(watched) / statistics.median(bare)
+    alone_cpu = statistics.mean((alone_cpu, again_cpu))
     several = f"{viewers} viewers"
     return [
-        Figure(f"page, p95 of the slowest ({worst}), {events:,} events, {several}", f"≤ {PAGE_LIMIT_MS:.0f} ms", "",
-               f"{_p95(times[worst]):.0f} ms", _p95(times[worst]) <= PAGE_LIMIT_MS),
+        Figure(f"page, p95 of the slowest of {len(_PATHS)} ({worst}), {events:,} events, {several}",
+               f"≤ {PAGE_LIMIT_MS:.0f} ms", "", f"{_p95(times[worst]):.0f} ms", _p95(times[worst]) <= PAGE_LIMIT_MS),
         Figure("first load, uncompressed", f"≤ {LOAD_LIMIT_KB:.0f} KB", "", f"{first_kb:.0f} KB",
                first_kb <= LOAD_LIMIT_KB),
         Figure("commit to number at a viewer, worst of 12", f"≤ {LIVE_LIMIT_S:.0f} s", "",
@@ -302,9 +377,10 @@ def measure(events: int, viewers: int, rounds: int, folder: Path, broker: int) -
                seen_mb - alone_mb <= MEMORY_LIMIT_MB),
         Figure(f"CPU of a core that {several} add", f"≤ {CPU_LIMIT:.0%}", "",
                f"{seen_cpu - alone_cpu:.1%} ({alone_cpu:.1%} without)", seen_cpu - alone_cpu <= CPU_LIMIT),
-        Figure(f"intake with {several}, share of without", f"≥ {1 - LOSS_LIMIT:.2f}",
-               f"{statistics.median(bare):,.0f}/s",
-               f"{statistics.median(watched):,.0f}/s = {kept:.2f}", kept >= 1 - LOSS_LIMIT),
+        Figure(f"intake with {several}, share of without ({rounds} turns: {taken.kept_spread})",
+               f"≥ {1 - LOSS_LIMIT:.2f}", f"{taken.per_s:,.0f}/s", f"{taken.kept:.2f}", taken.kept >= 1 - LOSS_LIMIT),
+        Figure(f"the same by processor time for a message ({taken.by_cpu_spread})", f"≥ {1 - LOSS_LIMIT:.2f}", "",
+               f"{taken.by_cpu:.2f}", taken.by_cpu >= 1 - LOSS_LIMIT),
     ]  # fmt: skip
 
 
@@ -332,7 +408,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--events", type=int, default=200_000)
     parser.add_argument("--viewers", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--look", nargs=2, type=int, metavar=("PORT", "VIEWERS"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.look:

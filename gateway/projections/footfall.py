@@ -239,7 +239,7 @@ def passed_of(query: Query, first: str, last: str) -> list[Passed]:
         "WHERE day BETWEEN ? AND ? GROUP BY day, begin_ms ORDER BY day, begin_ms",  # as they lie: nothing is sorted
         (first, last),
     )
-    return [Passed(row["begin_ms"], row["people_in"], row["people_out"]) for row in rows]
+    return [Passed(*row) for row in rows]
 
 
 def counted_ever(query: Query) -> bool:

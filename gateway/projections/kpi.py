@@ -131,7 +131,7 @@ class Peaks:
         self._found: dict[tuple[str, int], Mapping[int, int]] = {}
 
     def on(self, day: str, until_ms: int) -> Mapping[int, int]:
-        """The most inside by the hour: of the hours of a day before the full hour `until_ms`, maybe of later ones too."""
+        """The most inside by the hour: of the hours of a day before the full hour `until_ms`, maybe later ones."""
         since_ms = _since_ms(self._sources, self._time, day, until_ms)
         if (found := self._found.get((day, since_ms))) is None:
             end_ms = day_span(day, self._time)[1]

@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 CHUNK = 500  # events of a stream in one transaction: its writing takes a few milliseconds
 CATCH_UP = 2000  # while hardly anything comes in, nobody waits for a longer one
-_IDLE_S = 0.4  # also how late a number on the page may be
+_IDLE_S = 0.3  # also how late a number on the page may be
 _REST = 2.0  # after a full chunk in a busy hour it rests this many times as long as it worked: intake comes first
 _BUSY_PER_S = 20.0  # events that come in
 _REST_MOST_S = 0.2

@@ -38,12 +38,14 @@ STAFF_PARTS = frozenset({"events", "guests"})
 class PagePlan(msgspec.Struct, frozen=True, kw_only=True):
     """A page: where it is, the parts it is made of, and the template around them.
 
-    `parts` (): it has a route of its own and is only named here. `menu`: it is in the navigation, under its name of
+    `parts` (): it has a route of its own and is only named here. `pace`: a viewer is told of changes at every so many
+    of the live looks. `menu`: it is in the navigation, under its name of
     `words.PAGES`, for those in `role` and above.
     """
 
     path: str
     parts: tuple[str, ...] = ()
+    pace: int = 2
     menu: bool = True
     role: Role = "viewer"
     frame: str = "page.html"
@@ -51,13 +53,15 @@ class PagePlan(msgspec.Struct, frozen=True, kw_only=True):
 
 PAGES: dict[str, PagePlan] = {
     "today": PagePlan(
-        path="/", parts=("verdict", "trouble", "guests", "figures", "hours", "floor", "devices", "events", "delivery")
+        path="/",
+        pace=1,
+        parts=("verdict", "trouble", "guests", "figures", "hours", "floor", "devices", "events", "delivery"),
     ),
     "devices": PagePlan(path="/devices", parts=("verdict", "trouble", "plugged", "device_table")),
     "sync": PagePlan(path="/sync", parts=("verdict", "trouble", "sending", "streams", "coupons", "workers")),
     "alerts": PagePlan(path="/alerts", parts=("verdict", "alerts_now", "alerts_past")),
     "reports": PagePlan(path="/reports", role="staff"),
-    "wall": PagePlan(path="/wall", parts=("wall", "wall_hours"), frame="wall_frame.html"),
+    "wall": PagePlan(path="/wall", parts=("wall", "wall_hours"), pace=1, frame="wall_frame.html"),
     "clicker": PagePlan(path="/clicker", role="staff"),
     "setup": PagePlan(path="/settings", role="manager"),
     "quarantine": PagePlan(path="/quarantine", role="manager"),

@@ -54,7 +54,7 @@ from gateway.status.snapshot import Snapshot, not_healthy
 from gateway.status.verdict import Trouble, troubles
 
 VIEWERS = 40  # at most; a page beyond that still reloads by itself
-LIVE_EVERY_S = 0.6
+LIVE_EVERY_S = 0.5
 _STILL_THERE_S = 15.0
 _EVENTS = 100
 _EVENTS_MOST = 500
@@ -215,6 +215,7 @@ def _live(desk: Desk, default: str) -> Endpoint:
         nonlocal viewers
         viewers += 1
         role, door = visitor_of(request).role, door_of(request)
+        every_s = LIVE_EVERY_S * PAGES[name].pace
         try:
             shown: dict[str, str] = {}
             quiet_s = 0.0
@@ -229,23 +230,23 @@ def _live(desk: Desk, default: str) -> Endpoint:
                     parts = {}  # the reader sees that nothing comes; the next look may succeed
                 changed = {part: html for part, html in parts.items() if shown.get(part) != html}
                 shown.update(changed)
-                quiet_s = 0.0 if changed else quiet_s + LIVE_EVERY_S
+                quiet_s = 0.0 if changed else quiet_s + every_s
                 if changed:
                     yield b"data: " + _encode(changed) + b"\n\n"
                 elif quiet_s >= _STILL_THERE_S:
                     quiet_s = 0.0
                     yield b": still there\n\n"
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(desk.stopping.wait(), _until_next_look())
+                    await asyncio.wait_for(desk.stopping.wait(), _until_next_look(every_s))
         finally:
             viewers -= 1
 
     return live
 
 
-def _until_next_look() -> float:
+def _until_next_look(every_s: float) -> float:
     """All viewers look at the same moments, so that one look and one rendering serve them all."""
-    return LIVE_EVERY_S - asyncio.get_running_loop().time() % LIVE_EVERY_S
+    return every_s - asyncio.get_running_loop().time() % every_s
 
 
 def _status(desk: Desk) -> Endpoint:

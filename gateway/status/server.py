@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 FRESH_S = 0.45  # a snapshot this old is made anew
+_AT_ONCE_S = 0.1  # and this old for viewers who look at the same moments: what a page asked before is no answer
 _QUESTIONS = 128
 _CONNECTIONS = 100
 _ANSWER_S = 10.0
@@ -259,16 +260,16 @@ class _Desk:
         except Exception as error:  # noqa: BLE001 - raised again where the request is answered
             answer.set_exception(error)
 
-    def _look(self) -> Snapshot:
+    def _look(self, fresh_s: float = FRESH_S) -> Snapshot:
         now_s = time.monotonic()
-        if self._snapshot is None or now_s - self._looked_s >= FRESH_S:
+        if self._snapshot is None or now_s - self._looked_s >= fresh_s:
             self._looked_s = now_s  # before the look: what is changed during it is for the next one
             self._snapshot = snapshot(self._observer.observe())
             self._rendered.clear()
         return self._snapshot
 
     def _parts(self, name: str, language: str, role: Role) -> dict[str, str]:
-        seen = self._look()
+        seen = self._look(_AT_ONCE_S)
         key = name, language, role
         if key not in self._rendered:
             self._rendered[key] = self._page.parts(name, seen, language, role)
