@@ -7,9 +7,9 @@ another process: they hold `/live` open on every page in both languages and read
   page with style, script and icon
 - live: from the commit of a count to the number in a viewer's hands
 - memory and CPU: of the daemon with viewers, less without, at two counts a second
-- intake: a flood without an end; in turns of a few seconds viewers look and do not, and each turn is compared with the
-  two beside it. By messages a second that become durable (what a shop would notice, and what a busy machine blurs), and
-  by the daemon's processor time for a message (which a busy machine does not)
+- intake: bursts of messages in turns, with viewers and without, each compared with the mean of the two beside it. By
+  messages a second that become durable (what a shop would notice, and what a busy machine blurs), and by the daemon's
+  processor time for a message (which a busy machine does not)
 
     python -m bench.page [--events 1000000] [--rounds 3] [--viewers 20]
 """
@@ -40,7 +40,7 @@ import psutil
 
 from bench.figures import Figure, print_figures
 from bench.footprint import daemon
-from bench.mqtt_link import mosquitto, publisher
+from bench.mqtt_link import mosquitto, publisher, publishers
 from gateway import event_types as types
 from gateway.access.accounts import Accounts
 from gateway.clock import SystemClock, rfc3339_s
@@ -59,8 +59,7 @@ _PATHS = [
     "/api/status", "/api/events", "/api/recognition", "/metrics", "/healthz",
 ]  # fmt: skip
 _PIN = "482915"
-_TURN_S = 5.0
-_FLOOD = 100_000_000  # messages: it ends when it is told to
+_BURST = 6000
 _FIRST_LOAD = ("/", "/static/style.css", "/static/live.js", "/static/icon.svg")
 _NAMES = [name for name, plan in PAGES.items() if plan.parts]
 
@@ -285,43 +284,30 @@ def cost(process: psutil.Process, broker: int, for_s: float) -> tuple[float, flo
     return used_s / passed_s, process.memory_info().rss / 1e6
 
 
-@contextlib.contextmanager
-def flood(broker: int) -> Iterator[None]:
-    """Four publishers that send as fast as the broker takes it, until the end."""
-    numbers = (str(number) for number in range(4))
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-m", "bench.mqtt_link", "--publish", str(broker), one, str(_FLOOD), str(_SIZE_BYTES)]
-        )
-        for one in numbers
-    ]
-    try:
-        yield
-    finally:
-        for process in running:
-            process.kill()
-            process.wait(10)
-
-
-def turn(process: psutil.Process, journal: Path) -> tuple[float, float]:
-    """Messages a second that became durable in a turn, and the daemon's processor milliseconds for a thousand."""
+def turn(process: psutil.Process, broker: int, journal: Path) -> tuple[float, float]:
+    """A burst: messages a second from the first to the last durable one, and processor milliseconds for a thousand."""
     with JournalReader(journal) as reader:
-        before, cpu, began_s = reader.head("observations"), process.cpu_times(), time.monotonic()
-        time.sleep(_TURN_S)
-        count, passed_s, after = reader.head("observations") - before, time.monotonic() - began_s, process.cpu_times()
+        before, cpu = reader.head("observations"), process.cpu_times()
+        with publishers(broker, _BURST, _SIZE_BYTES):
+            while (first := reader.head("observations")) == before:
+                time.sleep(0.002)
+            first_s = time.monotonic()
+            until_s = first_s + _WITHIN_S
+            while (done := reader.head("observations")) < before + _BURST and time.monotonic() < until_s:
+                time.sleep(0.005)
+            passed_s, after = time.monotonic() - first_s, process.cpu_times()
     used_s = after.user + after.system - cpu.user - cpu.system
-    return count / passed_s, used_s * 1e6 / max(1, count)
+    return (done - first) / passed_s, used_s * 1e6 / max(1, done - before)
 
 
 def intake(process: psutil.Process, broker: int, journal: Path, look: Callable[[], Any], rounds: int) -> Intake:
     """Turns without and with viewers, one after the other, each with viewers beside the mean of its neighbours."""
-    with flood(broker):
-        time.sleep(_TURN_S)
-        bare, watched = [turn(process, journal)], []
-        for _ in range(rounds):
-            with look():
-                watched.append(turn(process, journal))
-            bare.append(turn(process, journal))
+    turn(process, broker, journal)  # so that the first is like the others
+    bare, watched = [turn(process, broker, journal)], []
+    for _ in range(rounds):
+        with look():
+            watched.append(turn(process, broker, journal))
+        bare.append(turn(process, broker, journal))
     rates, costs = [], []
     for number, seen in enumerate(watched):
         sides = bare[number], bare[number + 1]
