@@ -196,7 +196,8 @@ def journal_backup(
 
 @app.command()
 def demo(
-    speed: Annotated[float, typer.Option(help="Shop seconds in a second.", min=0.1, max=5000)] = 60.0,
+    speed: Annotated[float, typer.Option(help="How much faster than in life.", min=0.1, max=5000)] = 10.0,
+    visitors: Annotated[float, typer.Option(help="People on a mean day by the clock.", min=1, max=10_000_000)] = 2400.0,
     seed: Annotated[int, typer.Option(help="Another seed, another day.")] = 1,
     port: Annotated[int, typer.Option(help="Of the page; 0: no page.", min=0, max=65535)] = 8080,
     data: Annotated[Path | None, typer.Option(help="Data directory. Without: the gateway's own.")] = None,
@@ -210,14 +211,14 @@ def demo(
         float | None, typer.Option("--for", help="Close the shop so many seconds after it has opened.", min=1)
     ] = None,
     platform: Annotated[bool, typer.Option(help="Run the reference platform, too, and deliver to it.")] = True,
-    history: Annotated[
-        int, typer.Option(help="Days of people counts before today, made up for a new journal.", min=0, max=60)
-    ] = 28,
+    history: Annotated[int, typer.Option(help="Days before today, made up for a new journal.", min=0, max=60)] = 28,
 ) -> int:
     """Run a virtual store and a gateway that serves it, and balance the books at the end (Ctrl-C)."""
     from gateway.commands import demo as command
 
-    return command.demo(data, port, speed, seed, fault or [], for_s, platform=platform, history_days=history)
+    return command.demo(
+        data, port, speed, seed, fault or [], for_s, platform=platform, history_days=history, visitors=visitors
+    )
 
 
 @app.command("demo-gateway", hidden=True)

@@ -27,6 +27,7 @@ COUPON_SHARE: Final = 0.055  # of baskets in which a coupon was redeemed
 PROMOTED_SHARE: Final = 0.10  # of the value of a basket, taken off by promotions
 
 ASSUMED_VISITORS: Final = 1200  # a day: a mid-sized shop
+ASSUMED_BY_WEEKDAY: Final = (0.84, 0.84, 0.88, 0.93, 1.07, 1.25, 1.19)  # of a mean day, from Monday on
 ASSUMED_CONVERSION: Final = 0.35  # visitors who buy, over the whole day
 ASSUMED_TRIES_ON: Final = 0.6  # of those who take a garment
 ASSUMED_TROLLEY: Final = 0.25  # visitors who take a trolley
@@ -46,6 +47,19 @@ def visitors_per_s(at_s: float, visitors: float = ASSUMED_VISITORS) -> float:
     if not 0 <= at_s < DAY_S:
         return 0.0
     return visitors * VISITORS_BY_HOUR[int(at_s // 3600)] / 3600
+
+
+def visitors_in(weekday: int, hour: int, visitors: float) -> float:
+    """How many come in an hour of the clock on a weekday (0: Monday); 0 when the shop is closed.
+
+    Args:
+        weekday: 0 to 6.
+        hour: 0 to 23.
+        visitors: on a mean day.
+    """
+    if not OPENS_H <= hour < CLOSES_H:
+        return 0.0
+    return visitors * ASSUMED_BY_WEEKDAY[weekday] * VISITORS_BY_HOUR[hour - OPENS_H]
 
 
 def conversion(at_s: float) -> float:

@@ -11,12 +11,12 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from pathlib import Path
 from typing import Final, Protocol
 
-from devices.simulator import sensors, till
+from devices.simulator import day, sensors, till
 from devices.simulator.beacons import Receiver
 from devices.simulator.checkout import SALES, Checkout
 from devices.simulator.goods import Article
@@ -74,6 +74,7 @@ class VirtualStore:
     def __init__(
         self, folder: Path, *, seed: int, speed: float, run: datetime, till_outlet: Outlet | None = None,
         outlet: Outlet | None = None, main_door: MainDoor = lambda from_s, to_s: (0, 0), club: Club | None = None,
+        visitors: float = day.ASSUMED_VISITORS, zone: tzinfo = SHOP_TIME,
     ) -> None:  # fmt: skip
         """Build; nothing is plugged in yet.
 
@@ -86,20 +87,22 @@ class VirtualStore:
             outlet: that of all other MQTT devices.
             main_door: who comes and goes through the door that a camera watches; the rest takes the side door.
             club: the members; None: nobody is one. They need a till that knows members, which is the one on the broker.
+            visitors: in a day of the shop.
+            zone: in which its tills tell the time.
         """
         self.ledger = Ledger()
         self.speed = speed
         self.noise = Noise(0.0, seed)
         self.plugs = {name: Plug(folder / name) for name in SERIAL}
         self.till_outlet, self.outlet = till_outlet, outlet
-        self._main_door = main_door
+        self._main_door, self._zone = main_door, zone
         self.day_s = 0.0  # shop time of what was played last
         self.day = 1
-        first = int(run.astimezone(SHOP_TIME).strftime("%H%M%S")) * 10_000
+        first = int(run.astimezone(zone).strftime("%H%M%S")) * 10_000
         self._boot = f"{int(run.timestamp()):x}"
         self.club = club or Club(seed, run.timestamp(), 0)
         self._acts: Iterator[Act] = Shop(
-            seed, first_serial=int(run.timestamp()) % (1 << 20) << 18,
+            seed, visitors, first_serial=int(run.timestamp()) % (1 << 20) << 18,
             members=self.club.members if till_outlet is not None else (),
         ).acts()  # fmt: skip
         self._next: Act = next(self._acts)
@@ -112,7 +115,7 @@ class VirtualStore:
         self._tills = {"till-1": till.Till("till-1", first + 1), "till-2": till.Till("till-2", first + 1)}
         self._checkout = Checkout(
             self._tell_till, self._heard_at_till, self.club, self.ledger, self._tills["till-1"].number, self._boot,
-            seed, lambda: datetime.now(SHOP_TIME),
+            seed, lambda: datetime.now(zone),
         )  # fmt: skip
         self._door_codes = 0
         self._receivers = {name: Receiver(name, seed + 3) for name in ("door", "aisle")}
@@ -282,7 +285,7 @@ class VirtualStore:
             self._checkout.pay(act)
             return
         number = self._tills["till-2"].number()
-        if self.plugs["till-2"].write(till.receipt_bytes(act, number, datetime.now(SHOP_TIME))):
+        if self.plugs["till-2"].write(till.receipt_bytes(act, number, datetime.now(self._zone))):
             self.ledger.sold("till-2", number, act.net, time.monotonic(), proves=self._attended)
         else:  # a passive tap: paper does not wait for a listener
             self.ledger.lost_on_wire["till-2: line full"] += 1

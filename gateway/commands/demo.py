@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 
 from config.loader import load, state_directory
 from gateway.commands.common import begin_logging
+from gateway.demo.history import afternoon
 from gateway.demo.show import Demo, DemoPlan, Outcome
 from gateway.errors import ConfigError
 
 
 def demo(
     data: Path | None, port: int, speed: float, seed: int, faults: list[str], for_s: float | None,
-    *, platform: bool = True, history_days: int = 0,
+    *, platform: bool = True, history_days: int = 0, visitors: float = 0.0,
 ) -> int:  # fmt: skip
     """Run the virtual store and a gateway that serves it; 0 when the books agree at the end, else 1."""
     from devices.simulator.faults import FAULTS
@@ -29,6 +31,7 @@ def demo(
     plan = DemoPlan(
         data=(data or state_directory()).expanduser().absolute(), page_port=port, speed=speed, seed=seed,
         faults=chosen, for_s=for_s, platform=platform, history_days=history_days,
+        visitors=visitors, zone=afternoon(datetime.now(UTC)),
     )  # fmt: skip
     outcome = Demo(plan, _say).run(threading.Event())
     _close(outcome)

@@ -15,7 +15,7 @@ import msgspec
 
 from devices.simulator.ledger import Ledger
 from devices.simulator.members import Club
-from gateway.demo.history import DETECTOR
+from gateway.demo.history import SOURCE
 from gateway.event import STREAMS, Stream
 from gateway.event_types import FootfallCounted, type_of
 from gateway.journal.reader import JournalReader
@@ -90,7 +90,7 @@ def read_on(reader: JournalReader, heads: dict[Stream, int], kept: Kept) -> None
             heads[stream] = batch[-1].position
             for event in batch:
                 fields = event.decode()
-                if fields["type"] == _FOOTFALL and fields["data"]["quality"]["detector"] == DETECTOR:
+                if f"/{SOURCE}/" in fields["source"]:
                     kept.events += 1
                 elif fields["type"] == _FOOTFALL and "/camera/" in fields["source"]:
                     _see(kept, fields)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from devices.simulator import day
 from gateway.demo.books import Line, PixelCount
 
 if TYPE_CHECKING:
@@ -36,10 +35,10 @@ class Sums(msgspec.Struct):
 class DemoDoor:
     """The people of one demo."""
 
-    def __init__(self, seed: int, speed: float) -> None:
-        """`speed`: shop seconds in a real second."""
-        mean = 2 * day.ASSUMED_VISITORS / (day.DAY_S / 60) * speed
-        self.people_a_minute = max(1, min(MOST_A_MINUTE, round(_SHARE * mean)))
+    def __init__(self, seed: int, an_hour: float) -> None:
+        """`an_hour`: how many come into the shop in an hour of the clock."""
+        self.people_a_minute = max(1, min(MOST_A_MINUTE, round(_SHARE * 2 * an_hour / 60)))
+        self.share = min(1.0, self.people_a_minute * 30 / an_hour)  # of all who come
         self.source = f"synthetic:top:{seed}:{self.people_a_minute}"
         self._doorway: Doorway | None = None
 

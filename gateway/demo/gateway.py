@@ -3,7 +3,7 @@
 It differs from `storefront run` in this: when its stdin closes it ends (a demo that was killed leaves nothing behind);
 a line `step SECONDS` there moves the wall clock that this gateway sees — never the machine's; a line `deliver` ends the
 wait for the next try at delivery; a line `hang` stops the cameras' processes as a hanging decoder would; a line
-`replay DAYS SPEED PEOPLE SEED` brings in a past, see `demo_history`.
+`replay DAYS VISITORS SHARE SEED` brings in a past, see `demo.history`.
 """
 
 from __future__ import annotations
@@ -100,8 +100,9 @@ def run(config: Path, orders: Iterable[str]) -> None:
     gateway = Gateway(load(config), config, clock=clock)
 
     def bring_in(what: str) -> None:
-        days, speed, people, seed = what.split()
-        replay(gateway, gateway.settings.gateway.time_zone, int(days), float(speed), float(people), int(seed), stop)
+        days, visitors, share, seed = what.split()
+        zone = gateway.settings.gateway.time_zone
+        replay(gateway, zone, int(days), float(visitors), float(share), int(seed), stop)
 
     # daemon: it waits for the demo, which may outlive this gateway
     threading.Thread(

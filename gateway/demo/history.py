@@ -1,9 +1,9 @@
-"""What a demo's doors are said to have counted in the weeks before it: so that "usual" and the forecast have a past.
+"""What a demo's shop is said to have counted and sold before it began: so that "usual" and the forecast have a past.
 
-Whole past hours, one event a door and hour, with the time when they would have happened, the detector `replayed` and a
-source of their own; nothing of today and nothing that a till would have told. They go through the running gateway's
-inlet like any other event. Invented at the demo's own pace, so that they can be compared with what it counts. Knows the
-shop's rhythm; no camera.
+People at both doors for every hour that the shop was open, sales of the last week, both up to the moment when the demo
+begins, with the times when they would have happened, the detector `replayed` and sources of their own. They go through
+the running gateway's inlet like any other event. Invented at the pace at which the demo's own people come, so that the
+two can be compared. Knows the shop's rhythm; no camera and no till.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import logging
 import random
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Final, Protocol
+from zoneinfo import ZoneInfo
 
 from devices.simulator import day
 from gateway.clock import Clock, Instant, rfc3339_s
 from gateway.event import Draft, Origin, draft
-from gateway.event_types import CountQuality, FootfallCounted, type_of
+from gateway.event_types import CountQuality, EventData, FootfallCounted, Sale, Totals, type_of
 from gateway.intake.inlet import Inlet, Item
 from gateway.projections.store_time import StoreTime
 
@@ -26,7 +28,14 @@ log = logging.getLogger(__name__)
 
 DETECTOR: Final = "replayed"
 SOURCE: Final = "replayed"
-_SPREAD: Final = 0.06  # of an hour's mean
+SALES_DAYS: Final = 7  # as many as a comparison with a week ago wants; more would only be many
+ZONES: Final = (
+    "Asia/Shanghai", "Asia/Dubai", "Europe/London", "America/Sao_Paulo", "America/Chicago", "America/Los_Angeles",
+    "Pacific/Honolulu", "Pacific/Auckland",
+)  # fmt: skip
+_AFTERNOON: Final = range(12, 19)  # hours in which a day has both a past and a future
+_BEST_H: Final = 15
+_PRICES: Final = (12.0, 62.0)  # of a piece, in the shop's currency
 _TOGETHER: Final = 64
 _WAIT_S: Final = 0.2
 _LANE: Final = ".replayed"  # no device can have such a name
@@ -40,42 +49,56 @@ class Past(Protocol):
     origin: Origin
 
 
+def afternoon(at: datetime) -> str:
+    """Where the demo's shop lies: in Shanghai, or where it is afternoon while it is night there."""
+
+    def away_h(zone: str) -> float:
+        local = at.astimezone(ZoneInfo(zone))
+        return abs(local.hour + local.minute / 60 - _BEST_H)
+
+    home = ZONES[0]
+    return home if at.astimezone(ZoneInfo(home)).hour in _AFTERNOON else min(ZONES, key=away_h)
+
+
 def past(
-    origin: Origin, at: Instant, store_time: StoreTime, days: int, *, an_hour: float, main_an_hour: float, seed: int
+    origin: Origin, at: Instant, store_time: StoreTime, days: int, *, visitors: float, main_share: float, seed: int
 ) -> Iterator[Draft]:
-    """Counts of both doors in every hour of the `days` before the day of `at`, the oldest first.
+    """What was counted and sold on the `days` before the day of `at` and on that day until then, the oldest first.
 
     Args:
         origin: of the gateway.
         at: now.
         store_time: the store's calendar.
-        days: how many; 0: none.
-        an_hour: people who come in an hour, at both doors; the demo's days know no weekend.
-        main_an_hour: of these, through the main door.
+        days: how many; 0: nothing, not of today either.
+        visitors: on a mean day.
+        main_share: of these, through the main door.
         seed: of chance.
     """
     dice = random.Random(seed)  # noqa: S311 - people, not secrets
-    today = store_time.day(int(at.wall_s * 1000))
-    hour = datetime.fromtimestamp(at.wall_s, UTC).replace(minute=0, second=0, microsecond=0) - timedelta(days=days + 1)
-    first, entry = store_time.days_before(int(at.wall_s * 1000), days), type_of(FootfallCounted)
-    doors = (("main-door", "main", main_an_hour), ("side", "side-door", an_hour - main_an_hour))
-    while hour.timestamp() + 3600 <= at.wall_s:
-        here, hour = hour, hour + timedelta(hours=1)
-        if not first <= store_time.day(int(here.timestamp() * 1000)) < today:
-            continue
-        for line, entrance, mean in doors:
-            came = max(0, round(dice.gauss(mean, _SPREAD * mean)))
-            data = FootfallCounted(
-                line=line, entrance=entrance, interval_start=rfc3339_s(here.timestamp()), interval_s=3600.0, in_=came,
-                out=came, quality=CountQuality(coverage=1.0, detector=DETECTOR),
-            )  # fmt: skip
-            yield draft(
-                entry.stream, entry.name, data, source=origin.source(f"{SOURCE}/{line}"), at=at,
-                happened_s=here.timestamp() + 3600, zone=entrance,
-            )  # fmt: skip
+    until_s, now_ms = at.wall_s - at.wall_s % 60, int(at.wall_s * 1000)
+    first, sold_from = store_time.days_before(now_ms, days), store_time.days_before(now_ms, min(days, SALES_DAYS))
+    here_s = until_s - until_s % 3600 - (days + 1) * 86_400
+    while days and here_s < until_s:
+        today, hour = store_time.day(int(here_s * 1000)), store_time.hour(int(here_s * 1000))[1]
+        span_s = min(3600.0, until_s - here_s)
+        mean = day.visitors_in(date.fromisoformat(today).weekday(), hour, visitors) * span_s / 3600
+        if today >= first and mean > 0:
+            for line, entrance, share in (("main-door", "main", main_share), ("side", "side-door", 1 - main_share)):
+                came = _about(dice, mean * share)
+                counted = FootfallCounted(
+                    line=line, entrance=entrance, interval_start=rfc3339_s(here_s), interval_s=span_s, in_=came,
+                    out=came, quality=CountQuality(coverage=1.0, detector=DETECTOR),
+                )  # fmt: skip
+                yield _told(origin, at, counted, line, here_s + span_s, entrance)
+        if today >= sold_from and mean > 0:
+            sold = _about(dice, mean * day.conversion((hour - day.OPENS_H) * 3600.0))
+            for number, when_s in enumerate(sorted(dice.uniform(here_s, here_s + span_s) for _ in range(sold))):
+                name = f"{origin.store}-{SOURCE}-{today}-{hour:02d}{number:04d}"
+                yield _told(origin, at, _sale(dice, name, today), "till", when_s, "checkout")
+        here_s += 3600
 
 
-def replay(gateway: Past, zone: str, days: int, speed: float, main_a_minute: float, seed: int,
+def replay(gateway: Past, zone: str, days: int, visitors: float, main_share: float, seed: int,
            stop: threading.Event) -> int:  # fmt: skip
     """Put the past into the gateway's inlet, a little at a time; returns how many events. Any thread.
 
@@ -83,16 +106,13 @@ def replay(gateway: Past, zone: str, days: int, speed: float, main_a_minute: flo
         gateway: running, or about to.
         zone: the store's time zone.
         days: how many before today.
-        speed: shop seconds in a real second.
-        main_a_minute: people, in and out, that the main door's camera sees.
+        visitors: on a mean day.
+        main_share: of these, through the main door.
         seed: of chance.
         stop: ends it early.
     """
-    an_hour = day.ASSUMED_VISITORS / day.DAY_S * speed * 3600
-    main = min(an_hour, main_a_minute * 60 / 2)
-    drafts = list(
-        past(gateway.origin, gateway.clock.now(), StoreTime(zone), days, an_hour=an_hour, main_an_hour=main, seed=seed)
-    )
+    how = {"visitors": visitors, "main_share": main_share}
+    drafts = list(past(gateway.origin, gateway.clock.now(), StoreTime(zone), days, seed=seed, **how))
     done = 0
     while done < len(drafts) and not stop.is_set():
         some = drafts[done : done + _TOGETHER]
@@ -100,3 +120,22 @@ def replay(gateway: Past, zone: str, days: int, speed: float, main_a_minute: flo
             done += len(some)
     log.info("replayed=%d days=%d", done, days)
     return done
+
+
+def _told(origin: Origin, at: Instant, data: EventData, by: str, when_s: float, zone: str) -> Draft:
+    entry, source = type_of(data), origin.source(f"{SOURCE}/{by}")
+    return draft(entry.stream, entry.name, data, source=source, at=at, happened_s=when_s, zone=zone)
+
+
+def _sale(dice: random.Random, name: str, today: str) -> Sale:
+    pieces = 1 + dice.choices(range(len(day.BASKET_LINES)), day.BASKET_LINES)[0]
+    net = Decimal(str(round(sum(dice.uniform(*_PRICES) for _ in range(pieces)), 2)))
+    return Sale(
+        transaction_id=name, kind="sale", workstation_id="till-1", business_date=today, currency="CNY",
+        totals=Totals(net=net, item_count=Decimal(pieces)), tap="json", confidence=1.0,
+    )  # fmt: skip
+
+
+def _about(dice: random.Random, mean: float) -> int:
+    """A count of people whose mean this is."""
+    return max(0, round(dice.gauss(mean, mean**0.5)))

@@ -41,6 +41,7 @@ class GatewayPlan(msgspec.Struct, frozen=True, kw_only=True):
     seal_key: tuple[str, str] = ("", "")  # of the platform: id and public key; "": it has none, or there is none
     issuer_key: tuple[str, str] = ("", "")  # who signs coupons, likewise
     camera: str = "synthetic:top:1:36"
+    zone: str = "Asia/Shanghai"
     quota_mib: int = 2048
 
     def toml(self) -> str:
@@ -57,6 +58,7 @@ class GatewayPlan(msgspec.Struct, frozen=True, kw_only=True):
             (_NO_KEY, self.issuer_key[0] or _NO_KEY),
             (f'"{_NO_PUBLIC}"', f'"{self.issuer_key[1].rstrip("=") or _NO_PUBLIC}"'),
             ('source = "synthetic:top:1:36" ', f'source = "{self.camera}" '),
+            ('"Asia/Shanghai"', f'"{self.zone}"'),
             (f'"{_STAND_IN}', f'"{directory}'),
             ("max_mib = 2048 ", f"max_mib = {self.quota_mib} "),
             ('url = "mqtt://127.0.0.1:1883"', f'url = "{url}"'),

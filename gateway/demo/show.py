@@ -20,13 +20,15 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal
+from zoneinfo import ZoneInfo
 
 import msgspec
 
+from config.loader import load as load_settings
 from config.loader import state_directory
 from devices.catalogue import load
+from devices.simulator import day
 from devices.simulator.checkout import ANSWERS
-from devices.simulator.day import clock_text
 from devices.simulator.faults import Fault, FaultName, Schedule
 from devices.simulator.members import Club, Coupon
 from devices.simulator.mosquitto import Mosquitto, find_mosquitto
@@ -47,6 +49,7 @@ from gateway.journal.reader import JournalReader, StreamState
 from gateway.runtime.signals import Signals
 
 _BEAT_S: Final = 0.05
+_OPEN_H: Final = day.DAY_S / 3600
 _START_S: Final = 30.0  # in which a gateway must have begun to work
 _DRAIN_S: Final = 5.0  # how long the last messages may take
 _SETTLE_S: Final = 45.0  # for the last messages; a broker gives again after 30 s what a dead gateway had
@@ -76,6 +79,8 @@ class DemoPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What to run.
 
     `page_port` 0: no page. `for_s`: how long the shop is open; None: until stopped.
+    `speed`: shop seconds in a real second: how much faster than in life everybody goes about. `visitors`: on a mean day
+    of twelve hours by the clock; 0: as many as the speed makes of a shop's day.
     `pace`: how much faster than usual faults follow each other.
     `broker`: `auto` takes the embedded one, else Mosquitto, else none. `platform`: run the reference platform, too.
     """
@@ -89,7 +94,9 @@ class DemoPlan(msgspec.Struct, frozen=True, kw_only=True):
     pace: float = 1.0
     broker: Literal["auto", "mosquitto", "none"] = "auto"
     platform: bool = True
-    history_days: int = 0  # of people counts before today, replayed into a new journal
+    history_days: int = 0  # before today, made up for a new journal
+    visitors: float = 0.0
+    zone: str = "Asia/Shanghai"  # where the shop lies; a journal that exists stays where it began
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -129,13 +136,18 @@ class Demo:
         self._gateway = GatewayProcess(self._folder / "gateway.toml")
         self._orders: deque[Callable[[], None]] = deque()
         self._schedule = Schedule(plan.faults, pace=plan.pace)
-        self._door = DemoDoor(plan.seed, plan.speed)
+        self._begun = datetime.now(UTC)
+        self._zone = _zone_of(self._folder / "gateway.toml") or plan.zone
+        self._visitors = plan.visitors or day.ASSUMED_VISITORS * plan.speed
+        self._an_hour = (
+            _an_hour(plan.visitors, self._begun.astimezone(ZoneInfo(self._zone))) or self._visitors / _OPEN_H
+        )
+        self._door = DemoDoor(plan.seed, self._an_hour)
         self._quota_mib = _QUOTA_MIB
         self._page = bool(plan.page_port) and importlib.util.find_spec("gateway.status.server") is not None
         sales = {"mqtt-sales"} if load("pos_json").cls.sales else set()  # tills may have a session of their own
         coupons = {"mqtt-coupons"} if plan.platform else set()
         self._sessions = tuple(_SESSION.format(name) for name in {"mqtt-devices"} | sales | coupons)
-        self._begun = datetime.now(UTC)
         self._club = Club(plan.seed, self._begun.timestamp())
         self._members = (
             DemoMembers(self._club, self._platform, self._folder / "web-shop", plan.seed, self._begun, self._give)
@@ -244,6 +256,7 @@ class Demo:
         return VirtualStore(
             self._folder / "dev", seed=self._plan.seed, speed=self._plan.speed, run=self._begun, till_outlet=till,
             outlet=sensors, main_door=self._door.passed, club=self._club,
+            visitors=self._an_hour * _OPEN_H / self._plan.speed, zone=ZoneInfo(self._zone),
         )  # fmt: skip
 
     def _play(self, store: VirtualStore, closing: threading.Event) -> None:
@@ -263,7 +276,7 @@ class Demo:
             GatewayPlan(
                 data=self._plan.data, page_port=self._plan.page_port if self._page else 0,
                 broker_port=self._broker.port if self._broker else 0, quota_mib=self._quota_mib,
-                platform_port=self._platform.port if self._platform else 0, camera=self._door.source,
+                platform_port=self._platform.port if self._platform else 0, camera=self._door.source, zone=self._zone,
                 seal_key=self._platform.seal_key if self._platform else ("", ""),
                 issuer_key=self._platform.issuer_key if self._platform else ("", ""),
             )
@@ -283,7 +296,7 @@ class Demo:
         plan = self._plan
         serial = "a camera at the main door; 2 RFID readers, a scanner and a printing till on serial lines"
         others = "; a till, beacons, a counter at the side door and sensors over MQTT" if self._publishers else ""
-        self._say(f"A shop at {plan.speed:g} times the speed of life: {serial}{others}.")
+        self._say(f"A shop at {plan.speed:g} times the speed of life, in {self._zone}: {serial}{others}.")
         if self._platform is not None:
             port = self._platform.port
             self._say(f"The gateway delivers to a platform of its own; its members: http://127.0.0.1:{port}/profiles")
@@ -314,10 +327,10 @@ class Demo:
             self._ready_s = now_s - self._started_s
             self._orders.append(store.begin)
             if self._replays:
-                plan, people = self._plan, self._door.people_a_minute
-                self._gateway.order(f"replay {plan.history_days} {plan.speed:g} {people} {plan.seed}")
-                self._say(f"The people counts of {plan.history_days} days before today are made up, marked `replayed`.")
-            self._say(f"The shop is open, {clock_text(0)}. Ctrl-C closes it and balances the books.")
+                days = self._plan.history_days
+                self._gateway.order(f"replay {days} {self._visitors:g} {self._door.share:.4f} {self._plan.seed}")
+                self._say(f"People of {days} days and sales of a week, up to now, are made up and marked `replayed`.")
+            self._say("The shop is open. Ctrl-C closes it and balances the books.")
         if self._page and self._page_s is None and _answers(self._plan.page_port):
             self._page_s = now_s - self._started_s
             self._say(f"Page: http://127.0.0.1:{self._plan.page_port}  (after {self._page_s:.1f} s)")
@@ -503,6 +516,19 @@ class Demo:
         with JournalReader(self._journal) as reader:
             states = reader.states()
         return Outcome(lines, states, self._restarts, self._ready_s, self._page_s, self._seen_faults)
+
+
+def _an_hour(visitors: float, local: datetime) -> float:
+    """How many come in this hour of this weekday; 0 where no shop is open."""
+    return day.visitors_in(local.weekday(), local.hour, visitors)
+
+
+def _zone_of(file: Path) -> str:
+    """The time zone of an earlier demo in the same place; "" where there is none."""
+    try:
+        return load_settings(file).gateway.time_zone if file.exists() else ""
+    except StorefrontError:
+        return ""
 
 
 def _check_port(port: int) -> None:

@@ -406,6 +406,7 @@ class Observer:
                 last_event_ms=self._last_events.get(gateway.origin.source(plan.path)),
                 per_minute=per_minute.get(plan.name),
                 battery=self._batteries.get(gateway.origin.source(plan.path)),
+                stale_after_s=plan.settings.stale_after_s,
             )
             for plan in gateway.plans
         ]
@@ -417,6 +418,7 @@ class Observer:
                 worker=f"camera-{camera.name}",
                 last_event_ms=self._last_events.get(gateway.origin.source(f"camera/{camera.name}")),
                 per_minute=per_minute.get(camera.name),
+                stale_after_s=camera.stale_after_s,
             )
             for camera in gateway.settings.cameras
             if camera.enabled

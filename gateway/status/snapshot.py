@@ -26,7 +26,7 @@ from gateway.shopper.hints import Guest
 from gateway.status.floor import Heat, Place, places_of
 from gateway.status.today import DayFacts, Today, today
 
-_RATE_OVER_S = 20.0  # a shorter look says nothing about a rate
+_RATE_OVER_S = 120.0  # a shorter look says nothing about a rate: after a start what waited comes in a burst
 _SAMPLE_EVENTS = 500  # fewer stored events say nothing about their size
 _DISK_RESERVE_BYTES = 64 << 20  # left to the system
 
@@ -63,6 +63,7 @@ class PlannedDevice(msgspec.Struct, frozen=True, kw_only=True):
     last_event_ms: int | None = None  # recorded time of its last event, also of earlier runs
     per_minute: float | None = None  # what it said in the last minutes; null: not looked at for long enough
     battery: Battery | None = None  # the emptiest of its sensors
+    stale_after_s: float = 0.0  # a silence of this length is usual
 
 
 class PluggedDevice(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,6 +187,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     last_event_ms: int | None
     per_minute: float | None
     battery: Battery | None
+    stale_after_s: float
     readings: int
     bad: int
     quarantined: int
@@ -387,7 +389,7 @@ def _device(planned: PlannedDevice, report: DeviceReport | None, now: Instant) -
         worker=planned.worker, reason=report.reason, hint=report.hint, heard_s=report.heard_s,
         since_s=max(0.0, now.wall_s - report.since_wall_s) if report.since_wall_s else None,
         last_event_ms=planned.last_event_ms, per_minute=planned.per_minute, battery=planned.battery,
-        readings=report.readings, bad=report.bad,
+        stale_after_s=planned.stale_after_s, readings=report.readings, bad=report.bad,
         quarantined=report.quarantined, dropped=report.dropped,
     )  # fmt: skip
 

@@ -150,7 +150,7 @@ def trouble_of(device: Device, snapshot: Snapshot) -> Trouble | None:
             severity="warning", key=stale,
             parameters={**where, "heard_s": device.heard_s or 0.0}, since_s=device.heard_s,
         )  # fmt: skip
-    if device.condition == "never_seen" and snapshot.system.uptime_s > _PATIENCE_S:
+    if device.condition == "never_seen" and snapshot.system.uptime_s > max(_PATIENCE_S, device.stale_after_s):
         return Trouble(severity="warning", key="never_seen", parameters=dict(where))
     if device.battery is not None and device.battery.percent <= snapshot.limits.battery_percent:
         return Trouble(

@@ -8,9 +8,10 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
@@ -23,7 +24,7 @@ from devices.transports.broker import find_broker
 from gateway.clock import FakeClock
 from gateway.demo.books import Kept, Line, compared, persons
 from gateway.demo.gateway import News, SteppedClock, obey
-from gateway.demo.history import DETECTOR, past
+from gateway.demo.history import DETECTOR, afternoon, past
 from gateway.demo.platform import Place, delivered
 from gateway.demo.process import GatewayPlan
 from gateway.demo.show import Demo, DemoPlan, Outcome
@@ -253,32 +254,55 @@ def test_the_written_configuration_is_one_that_run_takes(tmp_path: Path, broker_
     assert {Path(each.address).parent for each in settings.devices if each.address} == {data / "demo" / "dev"}
 
 
-def test_the_past_is_whole_hours_of_whole_days_before_today_and_says_that_it_is_made_up() -> None:
-    """Both doors, every hour of the days asked for, at the pace of the demo; nothing of today; () for no days."""
+def test_the_past_ends_now_follows_the_shops_day_and_week_and_says_that_it_is_made_up() -> None:
+    """Both doors in every hour that is open, sales of a week, up to this minute; () for no days."""
     clock, zone = FakeClock(), StoreTime("Asia/Shanghai")
+    now = datetime(2026, 11, 18, 15, 20, 30, tzinfo=ZoneInfo("Asia/Shanghai")).timestamp()
+    clock.advance(now - clock.now().wall_s)
     at, origin = clock.now(), Origin("t1", "0001", "gw01")
-    how = {"an_hour": 6000.0, "main_an_hour": 900.0, "seed": 1}
-    made = list(past(origin, at, zone, 21, **how))  # type: ignore[arg-type]
-    assert len(made) == 21 * 24 * 2
-    told = [msgspec.json.decode(it.body) for it in made]
-    assert {it["data"]["quality"]["detector"] for it in told} == {DETECTOR}
+    how = {"visitors": 2000.0, "main_share": 0.4, "seed": 1}
+    told = [msgspec.json.decode(it.body) for it in past(origin, at, zone, 28, **how)]  # type: ignore[arg-type]
     assert all("/replayed/" in it["source"] for it in told)
-    days = {zone.day(int(datetime.fromisoformat(it["data"]["interval_start"]).timestamp() * 1000)) for it in told}
-    today = zone.day(int(at.wall_s * 1000))
-    assert days == {zone.days_before(int(at.wall_s * 1000), back) for back in range(1, 22)} and today not in days
-    came = sum(it["data"]["in"] for it in told) / (21 * 24)
-    assert came == pytest.approx(6000, rel=0.02)
+    counts = [it["data"] for it in told if it["type"] == "store.footfall.counted.v1"]
+    sales = [it for it in told if it["type"] == "store.pos.sale.v1"]
+    assert len(counts) == (28 * 12 + 6) * 2 and {it["quality"]["detector"] for it in counts} == {DETECTOR}
+    last = max(counts, key=lambda it: str(it["interval_start"]))
+    assert last["interval_s"] == 20 * 60
+    by_day: Counter[str] = Counter()
+    by_hour: Counter[int] = Counter()
+    for it in counts:
+        start = datetime.fromisoformat(it["interval_start"]).astimezone(zone.zone)
+        by_day[start.date().isoformat()] += it["in"]
+        by_hour[start.hour] += it["in"]
+    assert by_day.pop("2026-11-18") < 1100 and sum(by_day.values()) / 28 == pytest.approx(2000, rel=0.03)
+    assert by_day["2026-11-14"] > 1.3 * by_day["2026-11-16"]  # Saturday, Monday
+    assert set(by_hour) == set(range(10, 22)) and by_hour[16] > 2 * by_hour[21]
+    days = Counter(str(it["data"]["business_date"]) for it in sales)
+    assert sorted(days) == [f"2026-11-{day}" for day in range(11, 19)]
+    assert days["2026-11-17"] == pytest.approx(0.35 * 2000 * 0.84, rel=0.15)
+    assert len({it["data"]["transaction_id"] for it in sales}) == len(sales)
+    assert max(datetime.fromisoformat(it["time"]).timestamp() for it in told) <= now
     assert list(past(origin, at, zone, 0, **how)) == []  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("hour", range(24))
+def test_the_demos_shop_lies_where_its_day_has_a_past_and_a_future(hour: int) -> None:
+    """Shanghai as long as it is afternoon there."""
+    at = datetime(2026, 3, 20, hour, 30, tzinfo=UTC)
+    zone = afternoon(at)
+    assert 12 <= at.astimezone(ZoneInfo(zone)).hour <= 18
+    assert (zone == "Asia/Shanghai") == (4 <= hour <= 10)
 
 
 @E2E
 def test_the_replayed_past_reaches_the_page_of_a_new_journal_and_is_no_visitor_of_today(tmp_path: Path) -> None:
     """It is in the journal once, with past times, and in nobody's books; a second run adds none."""
-    how = {"for_s": 4.0, "broker": "none", "platform": False, "history_days": 21}
+    how = {"for_s": 4.0, "broker": "none", "platform": False, "history_days": 21, "visitors": 400.0}
     outcome, said, types = played(tmp_path, **how)
     assert outcome.in_order, outcome.lines
     assert any("made up" in text for text in said)
-    assert types["store.footfall.counted.v1"] >= 21 * 24 * 2
+    assert types["store.footfall.counted.v1"] >= 21 * 12 * 2
+    assert types["store.pos.sale.v1"] > 7 * 100
     again, more, types_again = played(tmp_path, **how)
     assert again.in_order and not any("made up" in text for text in more)
     assert types_again["store.footfall.counted.v1"] < types["store.footfall.counted.v1"] + 50

@@ -109,6 +109,11 @@ def test_coupons_near_the_shops_own_limit_are_told_before_one_is_refused() -> No
 def test_a_device_has_a_moment_after_the_start_before_it_counts_as_never_seen() -> None:
     early = Instant(NOW.wall_s - 30, NOW.mono_us - 30_000_000)
     assert keys(started=early, **devices("never_seen", "a")) == []
+    quiet = devices("never_seen", "a")
+    for stale_after_s, said in ((60.0, ["never_seen"]), (900.0, [])):  # one that may be silent for long has not failed
+        planned = tuple(msgspec.structs.replace(it, stale_after_s=stale_after_s) for it in quiet["planned"])
+        later = Instant(NOW.wall_s - 600, NOW.mono_us - 600_000_000)
+        assert keys(started=later, **quiet | {"planned": planned}) == said
 
 
 def test_a_device_that_its_worker_has_not_registered_is_never_seen() -> None:
@@ -190,10 +195,10 @@ def test_the_worst_comes_first() -> None:
 
 
 def test_hours_of_buffer_follow_from_room_rate_and_size() -> None:
-    left = buffer(storage(file_bytes=10_000_000, quota_bytes=100_000_000), Rate(600, 60.0))
+    left = buffer(storage(file_bytes=10_000_000, quota_bytes=100_000_000), Rate(1200, 120.0))
     assert left.bytes_per_event == 1000 and left.events_per_s == 10 and left.room_bytes == 75_000_000
     assert left.hours_left == pytest.approx(75_000_000 / 10_000 / 3600)
-    (trouble,) = found(storage=storage(file_bytes=10_000_000, quota_bytes=100_000_000), rate=Rate(600, 60.0))
+    (trouble,) = found(storage=storage(file_bytes=10_000_000, quota_bytes=100_000_000), rate=Rate(1200, 120.0))
     assert (trouble.key, trouble.severity) == ("buffer_short", "critical")
 
 
@@ -204,7 +209,7 @@ def test_a_disk_that_is_nearly_full_counts_before_the_quota() -> None:
 
 @pytest.mark.parametrize(
     ("kept", "rate", "reason"),
-    [(10, Rate(9, 60.0), "measuring"), (9_999, Rate(1, 5.0), "measuring"), (9_999, None, "measuring"),
+    [(10, Rate(9, 60.0), "measuring"), (9_999, Rate(9_999, 119.0), "measuring"), (9_999, None, "measuring"),
      (9_999, Rate(0, 600.0), "quiet")],
 )  # fmt: skip
 def test_hours_nobody_can_know_are_null_with_a_reason(kept: int, rate: Rate | None, reason: str) -> None:
