@@ -11,7 +11,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal, Protocol
@@ -24,7 +24,7 @@ from gateway.errors import Unavailable
 from gateway.event import Origin, draft
 from gateway.event_types import AuditRecorded, type_of
 from gateway.intake.inlet import Inlet, Item
-from gateway.journal.reader import JournalReader
+from gateway.journal.reader import JournalReader, StoredEvent
 
 _LANE = ".audit"
 _COMMIT_S = 4.0
@@ -33,6 +33,7 @@ _SUBJECT = 120
 _BROKEN_OFF = ("restored", "salvaged")  # epochs before which events may be missing
 _STREAM = type_of(AuditRecorded).stream
 _TYPE = type_of(AuditRecorded).name
+_MARKER = f'"type":"{_TYPE}"'.encode()
 GENESIS = "0" * 64
 
 Outcome = Literal["done", "refused", "failed"]
@@ -218,32 +219,62 @@ def records(reader: JournalReader, after: int = 0) -> Iterator[AuditRecorded]:
     Raises:
         JournalError: the journal cannot be read.
     """
-    marker = f'"type":"{_TYPE}"'.encode()
     while page := reader.read(_STREAM, after, _PAGE):
-        for event in page:
-            after = event.position
-            if marker in event.json:
-                yield msgspec.json.decode(event.json, type=_Envelope).data
+        after = page[-1].position
+        yield from _of(page)
+
+
+def _of(events: Iterable[StoredEvent]) -> Iterator[AuditRecorded]:
+    """The records among these."""
+    return (msgspec.json.decode(event.json, type=_Envelope).data for event in events if _MARKER in event.json)
+
+
+class Newest:
+    """The newest records, kept from one look to the next: they are few among a great many sales.
+
+    A look reads one piece of the journal, so that whoever asks on a shared thread holds up nobody for long.
+    """
+
+    def __init__(self, limit: int, looked_through: int = 20_000) -> None:
+        """`limit`: records wanted; `looked_through`: how many of the events that were there at first are looked at."""
+        self.records: list[AuditRecorded] = []  # newest first
+        self._limit, self._depth = limit, looked_through
+        self._above: int | None = None  # position up to which everything since the first look has been read
+        self._below = self._bottom = 0  # events up to this one are still to be read, down to that one
+
+    def look(self, reader: JournalReader) -> bool:
+        """Read a piece, first of what is new, then of what is old; False while there is more to read.
+
+        Raises:
+            JournalError: the journal cannot be read.
+        """
+        head = reader.head(_STREAM)
+        if self._above is None or head < self._above:  # the first look, or another journal
+            self.records, self._above = [], head
+            self._below, self._bottom = head, max(0, head - self._depth)
+        if self._above < head:
+            page = reader.read(_STREAM, self._above, _PAGE)
+            self._above = page[-1].position if page else head
+            self.records = [*reversed(list(_of(page))), *self.records][: self._limit]
+            return False
+        if len(self.records) >= self._limit or self._below <= self._bottom:
+            return True
+        begin = max(self._bottom, self._below - _PAGE)
+        page, at = [], begin
+        while at < self._below and (some := reader.read(_STREAM, at, self._below - at)):  # by its size, maybe in parts
+            page += [it for it in some if it.position <= self._below]
+            at = some[-1].position
+        self.records = [*self.records, *reversed(list(_of(page)))][: self._limit]
+        self._below = begin if page else self._bottom  # older ones are not kept any more
+        return False
 
 
 def newest(reader: JournalReader, limit: int, looked_through: int = 20_000) -> list[AuditRecorded]:
     """Up to `limit` of the newest records, newest first, out of the newest `looked_through` events."""
-    found: list[AuditRecorded] = []
-    head = reader.head(_STREAM)
-    for end in range(head, max(0, head - looked_through), -_PAGE):
-        begin = max(0, end - _PAGE)
-        page: list[AuditRecorded] = []
-        while begin < end and (some := reader.read(_STREAM, begin, end - begin)):
-            begin = some[-1].position
-            page += [
-                msgspec.json.decode(event.json, type=_Envelope).data
-                for event in some
-                if event.position <= end and f'"type":"{_TYPE}"'.encode() in event.json
-            ]
-        found += page[::-1]
-        if len(found) >= limit:
-            break
-    return found[:limit]
+    trail = Newest(limit, looked_through)
+    while not trail.look(reader):
+        pass
+    return trail.records
 
 
 def verify(trail: Iterator[AuditRecorded]) -> tuple[int, list[Finding]]:

@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 import psutil
 
 from config.settings import DeviceSettings, Settings
-from gateway.access.audit import Audit, newest
+from gateway.access.audit import Audit, Newest
 from gateway.access.server_tls import LOOPBACK
 from gateway.alerts.desk import AlertDesk
 from gateway.clock import Clock, Instant
@@ -70,6 +70,7 @@ _RATE_WINDOW_S = 600.0
 _RATE_EVERY_S = 5.0
 _SLOW_EVERY_S = 15.0
 _REFUSALS = 5
+_ACTS = 200
 _VIEW_EVERY_S = 3.0
 _OUTLOOK_EVERY_S = 20.0  # of the days behind us, which are still being counted after a start
 _BATTERY_TOLD_S = 14 * 86_400.0  # a sensor that has not told for longer is not there any more
@@ -248,6 +249,7 @@ class Observer:
         self._batteries: dict[str, Battery] = {}
         self._counted_ever = False
         self._view: tuple[DayView, float, int] | None = None
+        self._trail = Newest(_ACTS)
         self._past: tuple[Kpis, tuple[str, int], float] | None = None
         self._outlook: tuple[Outlook, float] | None = None
         self._shown: dict[Stream, tuple[int, list[EventLine]]] = {}
@@ -314,13 +316,15 @@ class Observer:
         head = self._reader.head(stream)
         return self._reader.read(stream, max(0, head - limit), limit)[::-1]
 
-    def acts(self, limit: int) -> list[AuditRecorded]:
-        """The newest records of the audit trail, newest first; [] while there is no journal.
+    def acts(self, limit: int) -> list[AuditRecorded] | None:
+        """The newest records of the audit trail, newest first; [] while there is no journal; None: ask again.
 
         Raises:
             JournalError: the journal cannot be read.
         """
-        return newest(self._reader, limit) if self._readable() else []
+        if not self._readable():
+            return []
+        return self._trail.records[:limit] if self._trail.look(self._reader) else None
 
     def quarantine(self, before: int | None, limit: int) -> list[Quarantined]:
         """Entries of the quarantine, newest first, those with an id below `before`."""

@@ -160,8 +160,12 @@ class _Desk:
         return await self._ask(lambda: self._page.form(name, language, visitor, values).encode())
 
     async def acts(self, limit: int) -> list[AuditRecorded]:
-        """The newest records of the audit trail."""
-        return await self._ask(lambda: self._observer.acts(limit))
+        """The newest records of the audit trail, read piece by piece: others are answered in between."""
+        until_s = time.monotonic() + _ANSWER_S
+        while (found := await self._ask(lambda: self._observer.acts(limit))) is None:
+            if time.monotonic() > until_s:
+                raise Busy("answer", "page", "the gateway is too busy to answer", "try again in a moment")
+        return found
 
     async def parts(self, name: str, language: str, role: Role) -> dict[str, str]:
         """A page's parts; who asks at the same moment shares the answer."""

@@ -7,6 +7,7 @@ nothing is written. Every change is in the audit trail before it is made. Knows 
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -475,6 +476,7 @@ _NEW: dict[str, Any] = {
 }  # fmt: skip
 
 
+@functools.cache  # the system's files are read for it
 def zones() -> list[str]:
     """Time zones to choose from; another one may be written all the same."""
     return sorted(it for it in available_timezones() if "/" in it and not it.startswith(("Etc/", "posix/", "right/")))

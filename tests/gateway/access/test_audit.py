@@ -10,12 +10,12 @@ import msgspec
 import pytest
 
 from gateway.access import audit as trail
-from gateway.access.audit import Audit, Finding, newest, records, verify
+from gateway.access.audit import Audit, Finding, Newest, newest, records, verify
 from gateway.clock import FakeClock
 from gateway.errors import Unavailable
-from gateway.event import Origin
-from gateway.event_types import AuditRecorded
-from gateway.intake.inlet import Inlet
+from gateway.event import Origin, draft
+from gateway.event_types import AlarmRaised, AuditRecorded, type_of
+from gateway.intake.inlet import Inlet, Item
 from gateway.journal import integrity
 from gateway.journal.commit_loop import CommitLoop
 from gateway.journal.reader import JournalReader
@@ -51,6 +51,17 @@ class Shop:
         if self.thread.ident is not None:
             self.thread.join(60)
         self.commits.close()
+
+    def others(self, count: int) -> None:
+        """Events that are no records, durable when this returns."""
+        durable = threading.Event()
+        now, data = self.clock.now(), AlarmRaised(what="x")
+        source = Origin("t1", "0042", "gw01").source("till")
+        events = [draft("transactions", type_of(AlarmRaised).name, data, source=source, at=now) for _ in range(count)]
+        for begin in range(0, count, 100):
+            last = begin + 100 >= count
+            assert self.inlet.offer("till", Item(events[begin : begin + 100], durable.set if last else None), 5.0)
+        assert durable.wait(10)
 
     def trail(self) -> list[AuditRecorded]:
         with JournalReader(self.journal) as reader:
@@ -103,6 +114,23 @@ def test_a_journal_that_was_restored_is_told_of_once_and_explains_what_is_missin
         assert verify(iter(found))[1] == [Finding(4, "missing", 2)]
     finally:
         again.close()
+
+
+def test_the_newest_records_are_followed_piece_by_piece(shop: Shop) -> None:
+    """Among many other events, at each look as if all had been read again; only what is new is read."""
+    audit, trail = shop.audit(), Newest(5)
+    looks: list[int] = []
+    with JournalReader(shop.journal) as reader:
+        for number in range(12):
+            if number % 4 == 0:
+                shop.others(700)
+            audit.record("account.add", subject=str(number))
+            looks.append(1)
+            while not trail.look(reader):
+                looks[-1] += 1
+            assert trail.records == newest(reader, 5)
+            assert [it.number for it in trail.records] == list(range(number + 1, max(0, number - 4), -1))
+    assert max(looks[1:]) <= 4 and looks[-1] == 2
 
 
 def test_every_change_to_the_trail_is_found(shop: Shop) -> None:
