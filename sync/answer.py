@@ -158,19 +158,20 @@ def _read_taken(reply: Reply, lane: Lane, first: int, last: int) -> BatchResult:
         return invalid("it speaks of another gateway, stream or epoch")
     if not first - 1 <= taken.acked_through <= last:
         return invalid(f"it acknowledges {taken.acked_through}, which is not in {first - 1}–{last}")
-    rejected: dict[int, Rejection] = {}
+    said: dict[int, Rejection | None] = {}
     duplicates = 0
     for item in taken.results:
         if not first <= item.seq <= taken.acked_through:
             return invalid(f"a verdict on {item.seq}, which it has not consumed")
         status = item.original or "accepted" if item.status == "duplicate" else item.status
         duplicates += item.status == "duplicate"
+        if status not in ("accepted", "rejected"):
+            return invalid(f"a verdict {item.status!r} that the contract does not know")
+        verdict = None
         if status == "rejected":
             verdict = Rejection(item.seq, item.code[:100] or "rejected", item.detail[:MAX_TEXT], item.verdict_id[:100])
-            if rejected.setdefault(item.seq, verdict) != verdict:
-                return invalid(f"two verdicts on {item.seq}")
-        elif status != "accepted":
-            return invalid(f"a verdict {item.status!r} that the contract does not know")
+        if said.setdefault(item.seq, verdict) != verdict:
+            return invalid(f"two verdicts on {item.seq}")
     stopped = None
     if taken.stopped is not None:
         stopped = Stopped(taken.stopped.seq, taken.stopped.code[:100], _positive(taken.stopped.retry_after_s))
@@ -182,7 +183,7 @@ def _read_taken(reply: Reply, lane: Lane, first: int, last: int) -> BatchResult:
     return BatchResult(
         outcome="taken",
         acked_through=taken.acked_through,
-        rejected=tuple(rejected[seq] for seq in sorted(rejected)),
+        rejected=tuple(verdict for _, verdict in sorted(said.items()) if verdict is not None),
         duplicates=duplicates,
         stopped=stopped,
         limits=limits,

@@ -58,7 +58,7 @@ class PlatformOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     proxy: str = ""
     coding: Coding = "gzip"
     interval_s: float = 2.0
-    max_events: int = 500
+    max_events: int = 2000
     max_bytes: int = 1 << 20
     boot_delay_s: float = BOOT_DELAY_S
     connect_s: float = 5.0

@@ -224,17 +224,19 @@ class Feed:
                     "or renumbered; begin again from `oldest` or from `snapshot`",
                     self.pointers(bounds),
                 )  # fmt: skip
-        if self._behind(position, bounds, streams):
-            raise FeedRefused(
-                410, "cursor-expired", "events after this cursor are not kept any more; nothing is skipped silently",
-                self.pointers(bounds),
-            )  # fmt: skip
+        self._refuse_behind(position, bounds, streams)
         return position
 
     def page(self, position: Position, streams: Sequence[str], limit: int) -> tuple[Page, dict[str, str]]:
-        """The next events and the Feed-* fields that go with them."""
-        bounds = self.source.bounds()
-        page = self.source.page(position, bounds.high, streams, max(1, min(limit, MAX_LIMIT)))
+        """The next events and the Feed-* fields that go with them.
+
+        Raises:
+            FeedRefused: 410, retention was faster than the read.
+        """
+        high = self.source.bounds().high
+        page = self.source.page(position, high, streams, max(1, min(limit, MAX_LIMIT)))
+        bounds = self.source.bounds()  # once more: what went since `start` looked is missing at the page's beginning
+        self._refuse_behind(position, bounds, streams)
         return page, {
             "feed-next": self.cursor(page.next),
             "feed-low": self.cursor(bounds.low),
@@ -264,6 +266,13 @@ class Feed:
         if committed is None:
             raise FeedRefused(412, "offset-changed", "the offset was committed by somebody else meanwhile")
         return committed
+
+    def _refuse_behind(self, position: Position, bounds: Bounds, streams: Sequence[str]) -> None:
+        if self._behind(position, bounds, streams):
+            raise FeedRefused(
+                410, "cursor-expired", "events after this cursor are not kept any more; nothing is skipped silently",
+                self.pointers(bounds),
+            )  # fmt: skip
 
     def _behind(self, position: Position, bounds: Bounds, streams: Sequence[str]) -> bool:
         if len(position) == 1:

@@ -1,8 +1,9 @@
-"""When to send: full-jitter back-off, what a Retry-After means, flush phase and pace. Pure; told the time and the dice.
+"""When to send: back-off, what a Retry-After means, flush phase and pace. Pure; told the time and the dice.
 
-Full jitter, because fifty thousand stores come back from one outage together: a wait of U(0, step) spreads them over
-the whole step, where a wait near the step would let them all knock in the same second. Knows no network and no thread;
-the fleet simulation runs these very objects.
+Fifty thousand stores come back from one outage together. On the way up a wait is U(0, step), which puts each of them at
+a place of its own; once there, at the cap, they keep their places and go round almost evenly, so that a platform that
+returns meets the same number in every second. Waits of U(0, cap) for ever would leave twice as many in the first second
+as on average. Knows no network and no thread; the fleet simulation runs these very objects.
 
 *Source*: docs/sync.md, "Manners".
 """
@@ -19,8 +20,10 @@ RETRY_AFTER_MAX_S = 3600.0  # a longer wish is a mistake of somebody's, and the 
 BOOT_DELAY_S = 60.0
 
 
-class FullJitter:
-    """Waits of U(0, step), the step doubling from `base_s` to `cap_s`."""
+class Backoff:
+    """Waits of U(0, step), the step doubling from `base_s` to `cap_s`; then of U(0.8, 1) × `cap_s`."""
+
+    EVEN = 0.8  # of the cap: the shortest wait of who is past the first there; the rest lets a crowd dissolve again
 
     def __init__(self, base_s: float = BASE_S, cap_s: float = CAP_S) -> None:
         """`base_s` > 0: the first step; `cap_s`: the longest step."""
@@ -30,13 +33,16 @@ class FullJitter:
 
     def next(self, rng: Random) -> float:
         """Seconds to wait now; the following step is twice as long."""
-        step_s = min(self.cap_s, self.base_s * 2.0 ** min(self.tries, 60))
+        step_s, before_s = self._step_s(self.tries), self._step_s(self.tries - 1)
         self.tries += 1
-        return rng.uniform(0.0, step_s)
+        return rng.uniform(self.EVEN * step_s if before_s >= self.cap_s else 0.0, step_s)
 
     def reset(self) -> None:
         """It worked: begin at `base_s` again."""
         self.tries = 0
+
+    def _step_s(self, tries: int) -> float:
+        return min(self.cap_s, self.base_s * 2.0 ** min(tries, 60))
 
 
 def asked_wait_s(retry_after_s: float, rng: Random) -> float:
@@ -65,14 +71,14 @@ class Pace:
     a failure waits it out.
     """
 
-    def __init__(self, gateway: str, rng: Random, *, interval_s: float, backoff: FullJitter | None = None) -> None:
+    def __init__(self, gateway: str, rng: Random, *, interval_s: float, backoff: Backoff | None = None) -> None:
         """`interval_s`: how often a stream without backlog is flushed, > 0."""
         self.interval_s = interval_s
         self.min_interval_s = 0.0
         self.due_s = 0.0
         self._phase_s = phase_s(gateway, interval_s)
         self._rng = rng
-        self._backoff = backoff or FullJitter()
+        self._backoff = backoff or Backoff()
         self._sent_s = -1e9
 
     def boot(self, now_s: float, delay_s: float) -> None:

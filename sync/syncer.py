@@ -26,6 +26,7 @@ from gateway.event import Stream
 from gateway.journal.reader import StoredEvent
 from gateway.journal.schema import StreamEpoch
 from gateway.runtime.worker import Wait, wait
+from sync.batch_size import BatchSize
 from sync.bisection import Bisection
 from sync.pacing import BOOT_DELAY_S, CREDENTIALS_CAP_S, Pace, Precedence
 from sync.ports import Alarms, Ledger, StreamView
@@ -49,7 +50,7 @@ class SyncOptions(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     interval_s: float = 2.0
-    max_events: int = 500
+    max_events: int = 2000
     max_bytes: int = 1 << 20
     boot_delay_s: float = BOOT_DELAY_S
 
@@ -122,10 +123,7 @@ class Syncer:
         self._pace = Pace(gateway, rng, interval_s=self._options.interval_s)
         self._greeted: set[str] = set()
         self._after: int | None = None  # everything up to here needs no sending; None: ask the journal
-        self._max_events = self._options.max_events
-        self._max_bytes = self._options.max_bytes
-        self._most_events = self._max_events  # what 413 has taught; the platform's word may rise again, this not
-        self._most_bytes = self._max_bytes
+        self._size = BatchSize(self._options.max_events, self._options.max_bytes)
         self.commands_pending = 0  # as the platform said last
         self._search = Bisection()
         self._refused_in_row = 0
@@ -194,9 +192,9 @@ class Syncer:
         if after is None:
             return
         cap = self._rate()
-        most = self._max_events if cap is None else max(1, min(self._max_events, int(cap * _CAPPED_BATCH_S)))
+        most = self._size.events if cap is None else max(1, min(self._size.events, int(cap * _CAPPED_BATCH_S)))
         limit = self._search.limit(most)
-        events = self._ledger.read(self.stream, after, limit, self._max_bytes) if view.head > after else []
+        events = self._ledger.read(self.stream, after, limit, self._size.bytes) if view.head > after else []
         lane = view.lane(self.stream, after + 1)
         if view.head <= after:
             self._pace.idle(self._now_s())
@@ -230,29 +228,52 @@ class Syncer:
     def _greet(self, view: StreamView, lane: Lane, after: int) -> bool:
         """Ask the platform where it stands in this lane; True when it agrees with `after`."""
         number = next(i for i, epoch in enumerate(view.epochs) if epoch.epoch == lane.epoch)
-        epoch, youngest = view.epochs[number], number == len(view.epochs) - 1
-        previous = view.epochs[number - 1].epoch if number else None
-        self._pace.sent(self._now_s())
-        result = self._uplink.greet(lane, _reason(epoch), previous)
-        if result.outcome != "taken":
-            self._refused(result, lane)
+        acked = self._ask(view, number)
+        if acked is None:
             return False
-        self._greeted.add(lane.epoch)
-        if result.acked_through < 0:  # it cannot say: our own cursor counts
+        if acked < 0:  # it cannot say: our own cursor counts
             self._after = after
             return True
-        has = epoch.base + result.acked_through
-        end = view.end(epoch.base + 1) if view.head > epoch.base else epoch.base
+        epoch = view.epochs[number]
+        has, end = epoch.base + acked, view.end(epoch.base + 1) if view.head > epoch.base else epoch.base
         if has > end:
-            if youngest:
-                return self._lost_tail(view, lane, result.acked_through)
+            if number == len(view.epochs) - 1:
+                return self._lost_tail(view, lane, acked)
             has = end  # the younger epoch began because the tail was lost: nothing more to do here
         if has < after:
-            log.warning("stream=%s sync=rewind platform_has=%d after=%d", self.stream, has, after)
-            self._after = has
-            return False
+            return self._rewind(view, number, has, after)
         self._after = after
         return True
+
+    def _ask(self, view: StreamView, number: int) -> int | None:
+        """How far the platform has an epoch, -1 where it cannot say; None when it does not answer now."""
+        epoch = view.epochs[number]
+        lane = Lane(epoch.gateway, self.stream, epoch.epoch)
+        self._pace.sent(self._now_s())
+        result = self._uplink.greet(lane, _reason(epoch), view.epochs[number - 1].epoch if number else None)
+        if result.outcome != "taken":
+            self._refused(result, lane)
+            return None
+        self._greeted.add(lane.epoch)
+        return result.acked_through
+
+    def _rewind(self, view: StreamView, number: int, has: int, after: int) -> Literal[False]:
+        """Go back to what the platform has. One that has nothing of an epoch was set back to before it began, or is
+        new: then it may lack the end of the older ones, too, which are asked for as far as anything of them is kept.
+        """
+        asked = number
+        while has == view.epochs[number].base and number > 0 and 0 < view.oldest <= has:
+            acked = self._ask(view, number - 1)
+            if acked is None:
+                self._greeted.discard(view.epochs[asked].epoch)  # all over again when it answers
+                return False
+            if acked < 0:
+                break
+            number -= 1
+            has = min(view.epochs[number].base + acked, has)
+        log.warning("stream=%s sync=rewind platform_has=%d after=%d", self.stream, has, after)
+        self._after = has
+        return False
 
     def _lost_tail(self, view: StreamView, lane: Lane, acked: int) -> bool:
         """The platform has more than the journal: what is written from now on must not use those numbers again."""
@@ -309,6 +330,7 @@ class Syncer:
         counters.last_taken_mono_s = now_s
         self._refused_in_row = self._again = 0
         self._search.settled(through, set_aside=False)
+        self._size.taken()
         self._clear()
         backlog = view.head > through
         if result.stopped is not None and result.stopped.retry_after_s is not None:
@@ -316,8 +338,8 @@ class Syncer:
             self._hold("waiting", f"the platform stopped at {result.stopped.seq} ({result.stopped.code})",
                        result.stopped.retry_after_s)  # fmt: skip
             return
-        full = len(batch.events) >= self._search.limit(self._max_events)
-        more = backlog and (full or self._search.on or view.head - through > self._max_events // 2)
+        full = len(batch.events) >= self._search.limit(self._size.events)
+        more = backlog and (full or self._search.on or view.head - through > self._size.events // 2)
         cap = self._rate()
         self._pace.worked(now_s, backlog=more, rest_s=len(batch.events) / cap if cap else 0.0)
         self._precedence.draining(self.stream, now_s, more and cap is None)  # a capped stream holds nobody up
@@ -337,10 +359,10 @@ class Syncer:
 
     def _too_large(self, lane: Lane, events: list[StoredEvent], batch: Batch, result: BatchResult) -> None:
         if len(events) > 1:
-            self._max_events = self._most_events = max(1, len(events) // 2)
-            self._max_bytes = self._most_bytes = max(1, len(batch.body) // 2)
+            self._size.too_large(len(events), len(batch.body))
             self._pace.again()
             return
+        self._size.giant_found()
         self._set_aside(lane, events[0].position, events[0].seq, f"{CODE_TOO_LARGE}: {result.reason}", CODE_TOO_LARGE)
 
     def _set_aside(self, lane: Lane, position: int, seq: int, reason: str, code: str) -> None:
@@ -464,14 +486,10 @@ class Syncer:
         self._condition, self._reason = condition, reason
 
     def _adopt(self, result: BatchResult) -> None:
-        limits = result.limits
-        if limits.max_events is not None:
-            self._max_events = min(self._most_events, limits.max_events)
-        if limits.max_bytes is not None:
-            self._max_bytes = min(self._most_bytes, limits.max_bytes)
+        self._size.told(result.limits)
         self.commands_pending = result.commands_pending
-        if limits.min_interval_s is not None:
-            self._pace.min_interval_s = min(limits.min_interval_s, 60.0)
+        if result.limits.min_interval_s is not None:
+            self._pace.min_interval_s = min(result.limits.min_interval_s, 60.0)
 
     def _alarm(self, what: str, hint: str) -> None:
         self._alarmed.add(what)

@@ -59,9 +59,9 @@ _LOOK_EVERY_S = 0.25
 
 
 class PlatformLimits(msgspec.Struct, frozen=True):
-    """What the platform takes at once."""
+    """What the platform takes at once. It tells every gateway, which may then send larger batches than by itself."""
 
-    max_events: int = 500
+    max_events: int = 2000
     max_bytes: int = 1 << 20
     min_interval_ms: int = 0
 

@@ -49,6 +49,7 @@ CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """  # noqa: E501
 
 DIGEST_BYTES = 16
+CODE_DECLARED_LOST = "sequence.declared-lost"
 
 
 class Judgement(msgspec.Struct, frozen=True):
@@ -432,8 +433,8 @@ class PlatformStore:
         results: list[Verdict] = []
         for seq, (event, digest) in enumerate(zip(events, digests, strict=True), first):
             before = taken.get(seq) or (refused[seq][0] if seq in refused else None)
-            if before is None:
-                results.append(Verdict(seq, "duplicate", original="accepted"))  # it was declared lost: that stands
+            if before is None:  # it was declared lost: that stands, and nobody shall believe that it is here
+                results.append(Verdict(seq, "duplicate", "rejected", CODE_DECLARED_LOST))
             elif before != digest and (is_redacted(event) or _without_data(event)):
                 table = "event" if seq in taken else "verdict"
                 connection.execute(

@@ -259,7 +259,7 @@ def test_the_answer_table_of_the_page_is_the_table_of_the_code() -> None:
     rows = [line for line in TEXT.splitlines() if line.startswith("|")]
     marks = {
         "bisect": "bisects", "unauthorised": "refreshes", "closed": "stops pushing", "unknown_epoch": "`PUT` epoch",
-        "too_large": "halves", "unsupported": "falls back", "retry": "full jitter",
+        "too_large": "halves", "unsupported": "falls back", "retry": "Retry-After",
     }  # fmt: skip
     for status, outcome in OUTCOME_OF_STATUS.items():
         (row,) = [row for row in rows if re.search(rf"\b{status}\b", row.split("|")[1])]

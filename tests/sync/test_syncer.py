@@ -9,9 +9,10 @@ from random import Random
 
 import pytest
 
+from bench.fleet import ASKS, BUSY, FullJitter, simulate
 from gateway.clock import FakeClock
 from gateway.errors import JournalFull
-from sync.pacing import FullJitter, Pace, Precedence, asked_wait_s, next_tick_s, phase_s
+from sync.pacing import Backoff, Pace, Precedence, asked_wait_s, next_tick_s, phase_s
 from sync.syncer import SyncOptions
 from sync.uplink import BatchResult, Limits, Rejection, Stopped
 from tests.sync.sync_parts import GATEWAY, STREAMS, Bench, FakeUplink, Store, ids_of
@@ -264,15 +265,34 @@ def test_the_first_word_is_said_after_the_boot_delay(store: Store) -> None:
     assert min(waits) < 10 and max(waits) > 50 and max(waits) <= 60
 
 
-def test_full_jitter_spreads_over_the_whole_step_and_stops_growing_at_the_cap() -> None:
-    """U(0, step), base 1 s, cap 300 s."""
-    backoff, rng = FullJitter(), Random(3)
-    steps = [[FullJitter.next(_at(backoff, tries), rng) for _ in range(400)] for tries in (0, 3, 9, 40)]
-    for waits, top in zip(steps, (1, 8, 300, 300), strict=True):
+def test_a_wait_spreads_over_the_whole_step_and_stops_growing_at_the_cap() -> None:
+    """U(0, step), base 1 s, cap 300 s, up to and with the first wait at the cap."""
+    backoff, rng = Backoff(), Random(3)
+    steps = [[Backoff.next(_at(backoff, tries), rng) for _ in range(400)] for tries in (0, 3, 9)]
+    for waits, top in zip(steps, (1, 8, 300), strict=True):
         assert max(waits) <= top and max(waits) > 0.95 * top and min(waits) < 0.05 * top
 
 
-def _at(backoff: FullJitter, tries: int) -> FullJitter:
+@pytest.mark.parametrize("cap_s", [300.0, 900.0, 1.0])
+def test_who_has_its_place_at_the_cap_keeps_it_almost(cap_s: float) -> None:
+    """From the second wait at the cap on, U(0.8, 1) × cap, so that a fleet comes back evenly."""
+    backoff, rng = Backoff(cap_s=cap_s), Random(3)
+    for tries in (11, 40, 10_000):
+        waits = [Backoff.next(_at(backoff, tries), rng) for _ in range(400)]
+        assert 0.8 * cap_s <= min(waits) < 0.85 * cap_s and 0.97 * cap_s < max(waits) <= cap_s
+
+
+def test_a_fleet_comes_back_evenly_after_an_outage() -> None:
+    """The busiest second sees little more than an even share, a fifth of it for chance, and all are back by the cap."""
+    peak = simulate(2000, 3600.0, BUSY, max_events=2000)
+    streams_and_questions = len(BUSY) + len(ASKS)
+    assert peak.requests == 2000 * streams_and_questions
+    assert peak.drained_s <= 300.0
+    rough = simulate(2000, 3600.0, BUSY, backoff=FullJitter, max_events=500)
+    assert peak.requests_s < 0.75 * rough.requests_s
+
+
+def _at(backoff: Backoff, tries: int) -> Backoff:
     backoff.tries = tries
     return backoff
 
