@@ -222,9 +222,9 @@ def push(home: Path, count: int, *, live: bool = False, coding: str = "gzip") ->
 
 
 def _look(platform: sqlite3.Connection, seen: int, ages: dict[int, float], rung: dict[int, float]) -> int:
-    """Ages of the sales that have arrived since `seen`, a number of the stream; by an index, so that looking is cheap."""
+    """Ages of the sales that have arrived since `seen`, a number of the stream; by an index, so that it is cheap."""
     lane = "(SELECT id FROM lane WHERE stream = 'transactions')"
-    rows = platform.execute(f"SELECT seq, body FROM event WHERE lane = {lane} AND seq > ?", (seen,))  # noqa: S608
+    rows = platform.execute(f"SELECT seq, body FROM event WHERE lane = {lane} AND seq > ?", (seen,))
     now_s = time.monotonic()
     for seq, body in rows:
         seen = seq
