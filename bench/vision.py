@@ -1,8 +1,8 @@
 """People counting: accuracy and cost, ours beside the limit and beside the peers.
 
-Run `python -m bench.vision PART …` with accuracy, suite, cost, tracker, peers, empty, footage, kills, memory or looped;
-without words all but the last four, which take long. CPU time is process time on one thread; a busy machine disturbs
-little.
+Run `python -m bench.vision PART …` with accuracy, suite, cost, tracker, peers, empty, doors, footage, kills, memory or
+looped; without words all but the last five, which take long. CPU time is process time on one thread; a busy machine
+disturbs little.
 Footage is read from STOREFRONT_DATA or ../shared/data; a part whose footage or peers are absent says so and is skipped.
 The peers, `trackers` and `supervision`, live in an environment of their own at .bench/peers; they are never installed
 beside the product.
@@ -44,10 +44,11 @@ from vision.pipeline import Pipeline
 from vision.slicer import Slicer
 from vision.synthetic import SyntheticScene
 from vision.synthetic_camera import Doorway, SyntheticCapture
+from vision.synthetic_doors import doors
 from vision.synthetic_suite import empty_scene, suite
 from vision.tracker import Tracker
 from vision.truth import as_direction, match
-from vision.video import VideoFile, open_capture
+from vision.video import VideoFile, open_capture, to_working_size
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("STOREFRONT_DATA", ROOT.parent / "shared" / "data"))
@@ -108,6 +109,7 @@ def counted(scene: SyntheticScene) -> list[Crossing]:
     for frame in scene.frames():
         if (frame.number - 1) % every:
             continue
+        frame = Frame(to_working_size(frame.image, detector.working_width_px), frame.number, frame.time_s)
         if early is not None:
             early.append(frame)
             if frame.time_s < detector.warm_up_s:
@@ -125,22 +127,34 @@ def counted(scene: SyntheticScene) -> list[Crossing]:
     return found + list(pipeline.finish().crossings)
 
 
-def run_suite() -> None:
-    total = wrong = 0
-    for scene in suite():
+def judged(scenes: list[SyntheticScene], name: str, limit: str) -> None:
+    """Each scene that is not wholly right, then the share of crossings that are; and scenes beyond one or a tenth."""
+    total = wrong = off = 0
+    for scene in scenes:
         true = [(crossing.frame, crossing.direction) for crossing in scene.crossings()]
         found = [(crossing.frame, crossing.direction) for crossing in counted(scene)]
-        tolerance = round(scene.fps * (14.0 if "standing" in scene.name else 1.0))
-        matched = len(match(true, found, tolerance))  # type: ignore[arg-type]
+        stay_s = 14.0 if "standing" in scene.name else 62.0 if "a minute on" in scene.name else 1.0
+        matched = len(match(true, found, round(scene.fps * stay_s)))  # type: ignore[arg-type]
+        off += any(
+            abs(given - sum(way == direction for _, way in found)) > max(1.0, 0.1 * given)
+            for direction in ("in", "out")
+            for given in (sum(way == direction for _, way in true),)
+        )
         missed, invented = len(true) - matched, len(found) - matched
         total, wrong = total + len(true), wrong + missed + invented
         if missed or invented:
             print(f"  {scene.name:40s} of {len(true)} missed {missed} invented {invented}", flush=True)
-    row(
-        f"synthetic suite, {len(suite())} scenes, {total} crossings",
-        f"{100 * (1 - wrong / total):.2f} % right",
-        "≥ 97 %",
-    )
+    share = f"{100 * (1 - wrong / total):.2f} % right, {off} scenes off"
+    row(f"{name}, {len(scenes)} scenes, {total} crossings", share, limit)
+
+
+def run_suite() -> None:
+    judged(suite(), "synthetic suite", "≥ 97 %")
+
+
+def run_doors() -> None:
+    """Scenes that no number was ever chosen by; there is no limit for them, only what is known to fail."""
+    judged(doors(), "drawn doors", "–")
 
 
 def empty() -> None:
@@ -498,6 +512,7 @@ def looped(hours: float = 1.0) -> None:
 PARTS: dict[str, Callable[[], None]] = {
     "accuracy": accuracy,
     "suite": run_suite,
+    "doors": run_doors,
     "cost": cost,
     "tracker": tracker,
     "peers": peers,
@@ -507,7 +522,7 @@ PARTS: dict[str, Callable[[], None]] = {
     "memory": memory,
     "looped": looped,
 }
-LONG = ("footage", "kills", "memory", "looped")
+LONG = ("doors", "footage", "kills", "memory", "looped")
 
 
 def main() -> None:

@@ -7,122 +7,18 @@ Knows only the scene generator.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from itertools import count
 
 import msgspec
 
-from vision.synthetic import Colour, SyntheticScene, View, Walker
+from vision.synthetic import SyntheticScene, View, Walker
+from vision.synthetic_cast import Cast
 
 LINE_ACROSS = ((0.02, 0.5), (0.98, 0.5))
 LINE_DOWN = ((0.5, 0.02), (0.5, 0.98))
 LINE_OBLIQUE = ((0.5, 0.25), (0.5, 1.0))
 LINE_OBLIQUE_ACROSS = ((0.02, 0.6), (0.98, 0.6))
-
-
-class _Cast:
-    """Makes walkers of one scene: clothes, sizes, ways.
-
-    `axis` is the direction of traffic in the picture; ways are given as (time, along, across). `low` and `high` are
-    where people appear and vanish along the axis, `middle` is where the line is, `lanes` the span across, `gap` the
-    distance of two who walk side by side.
-    """
-
-    def __init__(self, view: View, seed: int, size: float, aspect: float = 384 / 288) -> None:
-        self.rng = random.Random(seed)  # noqa: S311 — scenes, not secrets
-        self.view: View = view
-        self.size = size
-        self.axis = axis = "x" if seed % 2 else "y"
-        self.low, self.middle, self.high = -0.24, 0.5, 1.24
-        self.lanes = (0.2, 0.8)
-        self.gap = 1.15 * size * (aspect if axis == "x" else 1.0)
-        self.speed = size * 2.6 * (1.0 if axis == "x" else aspect)  # 1.3 m/s with shoulders of 0.5 m
-        if view == "oblique" and axis == "x":
-            self.lanes, self.gap = (0.5, 0.92), 0.2
-        elif view == "oblique":
-            self.low, self.middle, self.high, self.lanes = 0.2, 0.6, 1.6, (0.15, 0.85)
-            self.gap, self.speed = 1.5 * size, self.speed * 0.7
-
-    def colour(self) -> Colour:
-        """A colour that differs from the grey floor."""
-        while True:
-            b, g, r = (self.rng.randint(15, 235) for _ in range(3))
-            if max(abs(b - 120), abs(g - 128), abs(r - 132)) > 55:
-                return b, g, r
-
-    def lane(self, members: int = 1) -> float:
-        """Somewhere across, with room for that many side by side."""
-        return self.rng.uniform(self.lanes[0], max(self.lanes[0] + 0.01, self.lanes[1] - (members - 1) * self.gap))
-
-    def coin(self) -> bool:
-        return self.rng.random() < 0.5
-
-    def walker(self, way: list[tuple[float, float, float]], pram: bool = False) -> Walker:
-        """A walker of the cast along `way`: (time, along, across)."""
-        turned = tuple((t, a, c) if self.axis == "x" else (t, c, a) for t, a, c in way)
-        return Walker(
-            turned,
-            self.size * self.rng.uniform(0.92, 1.08),
-            self.colour(),
-            self.colour(),
-            (self.rng.randint(10, 60),) * 3,
-            pram,
-            self.rng.uniform(0, 6.28),
-        )
-
-    def pass_by(self, start_s: float, across: float, forward: bool, pram: bool = False, speed: float = 1.0) -> Walker:
-        """Straight through the picture, a little aslant."""
-        duration = (self.high - self.low) / (self.speed * speed)
-        ends = (self.low, self.high) if forward else (self.high, self.low)
-        slant = self.rng.uniform(-0.03, 0.03)
-        return self.walker([(start_s, ends[0], across - slant), (start_s + duration, ends[1], across + slant)], pram)
-
-    def turn_back(self, start_s: float, across: float, forward: bool, short: float) -> Walker:
-        """Up to `short` before the line and back again."""
-        begin = self.low if forward else self.high
-        reach = self.middle - short if forward else self.middle + short
-        travel = abs(reach - begin) / self.speed
-        return self.walker(
-            [
-                (start_s, begin, across),
-                (start_s + travel, reach, across),
-                (start_s + travel + 0.6, reach, across + 0.05),
-                (start_s + 2 * travel + 0.6, begin, across + 0.08),
-            ]
-        )
-
-    def stand(self, start_s: float, across: float, forward: bool, short: float, stay_s: float, onward: bool) -> Walker:
-        """Walk to `short` before the line, stand, walk on or go back."""
-        begin, end = (self.low, self.high) if forward else (self.high, self.low)
-        at = self.middle - short if forward else self.middle + short
-        travel = abs(at - begin) / self.speed
-        leave = start_s + travel + stay_s
-        target = end if onward else begin
-        return self.walker(
-            [
-                (start_s, begin, across),
-                (start_s + travel, at, across),
-                (leave, at, across),
-                (leave + abs(target - at) / self.speed, target, across),
-            ]
-        )
-
-    def loiter(self, start_s: float, duration_s: float, forward: bool) -> Walker:
-        """Wander about on the near or far side of the line for long."""
-        begin = self.low if forward else self.high
-        inner, outer = self.middle + (begin - self.middle) * 0.22, self.middle + (begin - self.middle) * 0.55
-        middle = (self.lanes[0] + self.lanes[1]) / 2
-        way = [(start_s, begin, middle)]
-        time_s = start_s
-        while time_s < start_s + duration_s:
-            along, across = self.rng.uniform(*sorted((inner, outer))), self.lane()
-            time_s += max(0.8, (abs(along - way[-1][1]) + abs(across - way[-1][2])) / self.speed * 1.3)
-            way.append((time_s, along, across))
-            time_s += self.rng.uniform(0.5, 4.0)
-            way.append((time_s, along, across))
-        way.append((time_s + abs(way[-1][1] - begin) / self.speed, begin, middle))
-        return self.walker(way)
 
 
 def suite() -> list[SyntheticScene]:
@@ -175,7 +71,8 @@ def _with(scene: SyntheticScene, name: str, **changes: object) -> SyntheticScene
     return msgspec.structs.replace(scene, name=f"{scene.view}: {name}", **changes)
 
 
-def _scene(name: str, cast: _Cast, walkers: list[Walker], seed: int) -> SyntheticScene:
+def scene_of(name: str, cast: Cast, walkers: list[Walker], seed: int) -> SyntheticScene:
+    """The walkers of a cast on the floor and at the line that fit its view and axis; ends when all have gone."""
     end = max(walker.way[-1][0] for walker in walkers) + 1.5
     line = {
         ("top", "y"): LINE_ACROSS,
@@ -189,12 +86,12 @@ def _scene(name: str, cast: _Cast, walkers: list[Walker], seed: int) -> Syntheti
 
 
 def _busy(name: str, view: View, seed: int, size: float) -> SyntheticScene:
-    cast = _Cast(view, seed, size)
-    return _scene(name, cast, [cast.pass_by(2.0 + 3.4 * i, cast.lane(), cast.coin()) for i in range(9)], seed)
+    cast = Cast(view, seed, size)
+    return scene_of(name, cast, [cast.pass_by(2.0 + 3.4 * i, cast.lane(), cast.coin()) for i in range(9)], seed)
 
 
 def _pairs(name: str, view: View, seed: int, size: float, abreast: bool) -> SyntheticScene:
-    cast = _Cast(view, seed, size)
+    cast = Cast(view, seed, size)
     walkers = []
     for i in range(5):
         walkers.append(cast.pass_by(2.0 + 10.0 * i, cast.lane(), cast.coin()))
@@ -205,11 +102,11 @@ def _pairs(name: str, view: View, seed: int, size: float, abreast: bool) -> Synt
         aside = cast.gap if abreast else (0.0 if view == "top" else 0.9 * size)
         second = cast.pass_by(start + delay, lane + aside, forward)
         walkers += [cast.pass_by(start, lane, forward), second]
-    return _scene(name, cast, walkers, seed)
+    return scene_of(name, cast, walkers, seed)
 
 
 def _opposite(name: str, view: View, seed: int, size: float) -> SyntheticScene:
-    cast = _Cast(view, seed, size)
+    cast = Cast(view, seed, size)
     walkers = []
     for i in range(6):
         start, lane = 2.0 + 6.0 * i, cast.lane(2)
@@ -217,21 +114,21 @@ def _opposite(name: str, view: View, seed: int, size: float) -> SyntheticScene:
             cast.pass_by(start, lane, True),
             cast.pass_by(start + cast.rng.uniform(-0.4, 0.4), lane + cast.gap, False),
         ]
-    return _scene(name, cast, walkers, seed)
+    return scene_of(name, cast, walkers, seed)
 
 
 def _u_turns(name: str, view: View, seed: int, size: float) -> SyntheticScene:
-    cast = _Cast(view, seed, size)
+    cast = Cast(view, seed, size)
     walkers = []
     for i in range(6):
         walkers.append(cast.turn_back(2.0 + 9.0 * i, cast.lane() * 0.9, i % 2 == 0, cast.rng.uniform(0.03, 0.10)))
         if i % 3 == 0:
             walkers.append(cast.pass_by(5.0 + 9.0 * i, cast.lanes[1], i % 2 == 1))
-    return _scene(name, cast, walkers, seed)
+    return scene_of(name, cast, walkers, seed)
 
 
 def _standing(name: str, view: View, seed: int, size: float) -> SyntheticScene:
-    cast = _Cast(view, seed, size)
+    cast = Cast(view, seed, size)
     middle = sum(cast.lanes) / 2
     walkers = [
         cast.stand(2.0, middle, True, 0.0, 8.0, True),
@@ -239,18 +136,18 @@ def _standing(name: str, view: View, seed: int, size: float) -> SyntheticScene:
         cast.stand(46.0, middle + 0.1, True, 0.01, 6.0, False),
         cast.pass_by(30.0, cast.lanes[1] if cast.axis == "y" or view == "oblique" else cast.lanes[0], True),
     ]
-    return _scene(name, cast, walkers, seed)
+    return scene_of(name, cast, walkers, seed)
 
 
 def _loiterer(name: str, view: View, seed: int, size: float) -> SyntheticScene:
-    cast = _Cast(view, seed, size)
+    cast = Cast(view, seed, size)
     walkers = [cast.loiter(1.0, 40.0, seed % 4 < 2)]
     walkers += [cast.pass_by(6.0 + 5.5 * i, cast.lane(), cast.coin()) for i in range(6)]
-    return _scene(name, cast, walkers, seed)
+    return scene_of(name, cast, walkers, seed)
 
 
 def _groups(name: str, view: View, seed: int, size: float) -> SyntheticScene:
-    cast = _Cast(view, seed, size)
+    cast = Cast(view, seed, size)
     walkers = []
     for i in range(4):
         walkers.append(cast.pass_by(2.0 + 10.0 * i, cast.lane(), cast.coin()))
@@ -258,23 +155,23 @@ def _groups(name: str, view: View, seed: int, size: float) -> SyntheticScene:
         walkers += [
             cast.pass_by(start + delay, lane + j * cast.gap, forward) for j, delay in enumerate((0.0, 0.45, 0.1))
         ]
-    return _scene(name, cast, walkers, seed)
+    return scene_of(name, cast, walkers, seed)
 
 
 def _prams(name: str, view: View, seed: int, size: float) -> SyntheticScene:
-    cast = _Cast(view, seed, size)
+    cast = Cast(view, seed, size)
     walkers = [cast.pass_by(2.0 + 5.0 * i, cast.lane(), i % 2 == 0, pram=i % 3 != 2) for i in range(8)]
-    return _scene(name, cast, walkers, seed)
+    return scene_of(name, cast, walkers, seed)
 
 
 def _speeds(name: str, view: View, seed: int, size: float) -> SyntheticScene:
-    cast = _Cast(view, seed, size)
+    cast = Cast(view, seed, size)
     speeds = (0.4, 1.0, 2.2, 0.6, 1.7, 1.2, 2.5, 0.35)
     walkers = [cast.pass_by(2.0 + 4.0 * i, cast.lane(), i % 2 == 0, speed=speed) for i, speed in enumerate(speeds)]
-    return _scene(name, cast, walkers, seed)
+    return scene_of(name, cast, walkers, seed)
 
 
 def _crowd(name: str, view: View, seed: int, size: float) -> SyntheticScene:
-    cast = _Cast(view, seed, size)
+    cast = Cast(view, seed, size)
     walkers = [cast.pass_by(1.0 + 1.3 * i, cast.lane(), cast.rng.random() < 0.6) for i in range(24)]
-    return _scene(name, cast, walkers, seed)
+    return scene_of(name, cast, walkers, seed)

@@ -27,6 +27,9 @@ Array = NDArray[np.float64]
 # Columns of the state table.
 CX, CY, VX, VY, W, H, P00, P01, P11, HITS, FIRST, LAST, X0, Y0, REACH, SCORE, SURE = range(17)
 
+LEAST_GATE_SIZES, MOST_GROWN = 0.35, 1.6
+"""A gate is never narrower than this; an area that has changed by more than e to this is somebody else's."""
+
 
 class TrackerOptions(msgspec.Struct, frozen=True):
     """Numbers of the tracker; "sizes" are √(width × height) of the person's box.
@@ -113,16 +116,18 @@ class Tracker:
         ).reshape(-1, 5)
         sure = measured[:, 4] >= options.sure_score
         free = np.flatnonzero(sure)
-        rows = np.arange(len(self._ids))
+        unsure = np.flatnonzero(~sure)
         observed = np.zeros(len(self._ids), dtype=bool)
         # Tracks that are seen or old enough choose first; newborn and long lost ones take what is left.
         age = time_s - self._table[:, LAST]
         recent = age <= max(1.5 * step_s, 0.35)
         known = self._table[:, HITS] >= options.confirm_hits
-        for candidates, weak in ((known & recent, False), (known & recent, True), (known, False), (~known, False)):
-            tracks = rows[candidates & ~observed]
-            columns = np.flatnonzero(~sure) if weak else free
-            pairs = self._assign(tracks, measured, columns)
+        first = known & recent
+        for candidates, weak in ((first, False), (first, True), (known, False), (~known, False)):
+            columns = unsure if weak else free
+            if not len(columns):
+                continue
+            pairs = self._assign(np.flatnonzero(candidates & ~observed), measured, columns)
             for track, column in pairs:
                 self._correct(track, measured[column], time_s)
                 observed[track] = True
@@ -144,13 +149,13 @@ class Tracker:
         if step_s <= 0 or not len(table):
             return
         lost = (self._time_s or 0.0) - step_s - table[:, LAST] > 0.4
-        table[:, VX] *= np.where(lost, math.exp(-step_s / 1.5), 1.0)
-        table[:, VY] *= np.where(lost, math.exp(-step_s / 1.5), 1.0)
-        table[:, CX] += table[:, VX] * step_s
-        table[:, CY] += table[:, VY] * step_s
+        if lost.any():
+            table[lost, VX : VY + 1] *= math.exp(-step_s / 1.5)
+        table[:, CX : CY + 1] += table[:, VX : VY + 1] * step_s
         noise = self.options.acceleration
-        table[:, P00] += step_s * (2 * table[:, P01] + step_s * table[:, P11]) + noise * step_s**3 / 3
-        table[:, P01] += step_s * table[:, P11] + noise * step_s**2 / 2
+        drift = step_s * table[:, P11]
+        table[:, P00] += step_s * (2 * table[:, P01] + drift) + noise * step_s**3 / 3
+        table[:, P01] += drift + noise * step_s**2 / 2
         table[:, P11] += noise * step_s
 
     def _correct(self, row: int, found: Array, time_s: float) -> None:
@@ -188,6 +193,9 @@ class Tracker:
         """Pairs (track row, measurement column) of least total cost; pairs outside the gate are never made."""
         if not len(rows) or not len(columns):
             return []
+        if len(rows) == len(columns) == 1:  # most frames of a quiet door
+            row, column = int(rows[0]), int(columns[0])
+            return [(row, column)] if self._near(self._table[row], measured[column]) else []
         table, found = self._table[rows], measured[columns]
         size = np.sqrt(table[:, W] * table[:, H])[:, None]
         apart = np.hypot(table[:, CX, None] - found[None, :, 0], table[:, CY, None] - found[None, :, 1]) / size
@@ -195,7 +203,7 @@ class Tracker:
         grown = np.abs(np.log((found[:, 2] * found[:, 3])[None, :] / (size * size)))
         gate = np.minimum(self.options.gate_sigmas * sigma, self.options.gate_sizes)
         cost = apart + 0.15 * grown
-        allowed = (apart <= np.maximum(gate, 0.35)) & (grown < 1.6)
+        allowed = (apart <= np.maximum(gate, LEAST_GATE_SIZES)) & (grown < MOST_GROWN)
         limit = 4.0 + self.options.gate_sizes
         cost = np.where(allowed, cost, 10 * limit)
         _, chosen, _ = lap.lapjv(cost, extend_cost=True, cost_limit=limit)
@@ -204,6 +212,15 @@ class Tracker:
             for index, column in enumerate(chosen.tolist())
             if column >= 0 and allowed[index, column]
         ]
+
+    def _near(self, track: Array, found: Array) -> bool:
+        """What `_assign` allows, of one track and one detection."""
+        cx, cy, _, _, width, height, p00 = track[: P00 + 1].tolist()
+        x, y, w, h = found[:4].tolist()
+        options = self.options
+        gate = min(options.gate_sigmas * math.sqrt(p00 + options.noise_sizes**2), options.gate_sizes)
+        apart = math.hypot(cx - x, cy - y) / math.sqrt(width * height)
+        return apart <= max(gate, LEAST_GATE_SIZES) and abs(math.log(w * h / (width * height))) < MOST_GROWN
 
     def _duplicate(self, found: Array, observed: NDArray[np.bool_]) -> bool:
         """Is the detection a second box on a person who has been found in this frame?"""
@@ -236,11 +253,13 @@ class Tracker:
         table, options = self._table, self.options
         age = time_s - table[:, SURE]
         keep = age <= np.where(table[:, HITS] >= options.confirm_hits, options.lost_s, options.young_lost_s)
-        crowd = int(keep.sum()) + births - options.most_tracks
+        crowd = int(np.count_nonzero(keep)) + births - options.most_tracks
         if crowd > 0:
             for row in np.argsort(-np.where(keep, age, -1.0))[:crowd]:
                 keep[row] = False
-        self.ended = [identity for identity, kept in zip(self._ids, keep, strict=True) if not kept]
+        self.ended = (
+            [] if keep.all() else [identity for identity, kept in zip(self._ids, keep, strict=True) if not kept]
+        )
         if self.ended:
             self._table = table[keep]
             self._ids = [identity for identity, kept in zip(self._ids, keep, strict=True) if kept]
