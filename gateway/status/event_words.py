@@ -20,7 +20,13 @@ Parameters = dict[str, str | int | float]
 Told = tuple[str, Parameters] | None
 
 QUIET = frozenset(
-    {"store.gateway.heartbeat.v1", "store.kpi.hour.v1", "store.heatmap.sampled.v1", "store.audit.recorded.v1"}
+    {
+        "store.gateway.heartbeat.v1",
+        "store.kpi.hour.v1",
+        "store.heatmap.sampled.v1",
+        "store.audit.recorded.v1",
+        "store.visit.compared.v1",
+    }  # fmt: skip
 )
 
 

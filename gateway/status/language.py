@@ -172,6 +172,7 @@ _KNOWN: dict[str, Mapping[str, str]] = {
     "step": words.STEPS,
     "quantity": words.QUANTITIES,
     "stream": words.STREAMS,
+    "outcome": words.OUTCOMES,
     "kind": {kind: advice.title for kind, advice in words.PLUGGED.items()},
 }
 

@@ -23,6 +23,7 @@ from gateway.status import setup_words, words
 from gateway.status.chart import BAR_HEIGHT, WALL_WIDTH, WIDTH, chart
 from gateway.status.floor import Floor, floor
 from gateway.status.language import LANGUAGES, NAMES, Language
+from gateway.status.reasons import reason
 from gateway.status.session import Visitor
 from gateway.status.snapshot import Device, PluggedDevice, Snapshot
 from gateway.status.tiles import tiles
@@ -94,6 +95,7 @@ class Page:
             words=words, names=NAMES, assets=asset_version(), by_need=by_need, stanza=stanza, setup=setup_words,
             when=when,
             chart_size=(WIDTH, WALL_WIDTH, BAR_HEIGHT), snoozes=SNOOZES_S,
+            because=because,
         )  # fmt: skip
         self._drawn: tuple[object, Floor | None] = (None, None)
         self._of: Snapshot | None = None  # whose parts these are
@@ -205,6 +207,14 @@ def stanza(plugged: PluggedDevice) -> str:
 def coded(text: str) -> Markup:
     """A text in which `what stands between backticks` is to be typed, as HTML."""
     return Markup(_TYPED.sub(r"<code>\1</code>", str(escape(text))))
+
+
+def because(speaker: Language, *texts: str) -> Markup:
+    """Reason and hint as the gateway gives them, as HTML: in the visitor's language where they are known."""
+    told = []
+    for said, known in (reason(speaker, text) for text in texts if text):
+        told.append(coded(said) if known else Markup('<span lang="en">{}</span>').format(coded(said)))
+    return Markup(" — ").join(told)
 
 
 def when(text: str) -> int:

@@ -405,7 +405,9 @@ AGO = _("%(span_s)s ago")
 
 ROLES: dict[str, str] = {"viewer": _("viewer"), "staff": _("staff"), "manager": _("manager")}
 
-OUTCOMES: dict[str, str] = {"done": _("done"), "refused": _("refused"), "failed": _("failed")}
+OUTCOMES: dict[str, str] = {
+    "done": _("done"), "refused": _("refused"), "failed": _("failed"), "unknown": _("not known here"),
+}  # fmt: skip
 
 ACTS: dict[str, str] = {
     "page.setup": _("First manager made"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from decimal import Decimal
+from itertools import chain
 
 import pytest
 from babel.messages.extract import extract_from_dir
@@ -11,8 +13,14 @@ from babel.messages.pofile import read_po
 from hypothesis import given
 from hypothesis import strategies as st
 
+from config.fields import fields_of
+from config.settings import CameraSettings, DeviceSettings
+from devices import catalogue as drivers
+from gateway.setup_desk import SetupDesk
 from gateway.status.language import LOCALE, Language, choose
-from gateway.status.page import HERE
+from gateway.status.page import HERE, because
+from gateway.status.reasons import MESSAGES, reason
+from gateway.status.setup_words import LABELS, help_of
 
 ZH, EN = Language("zh_CN", "Asia/Shanghai"), Language("en", "Asia/Shanghai")
 PLACEHOLDER = re.compile(r"%\(\w+\)s")
@@ -23,11 +31,23 @@ def used() -> set[str]:
     found = extract_from_dir(
         HERE, options_map={},
         method_map=[
-            ("words.py", "python"), ("setup_words.py", "python"), ("templates/**.html", "jinja2.ext.babel_extract"),
+            ("words.py", "python"), ("setup_words.py", "python"), ("reasons.py", "python"),
+            ("templates/**.html", "jinja2.ext.babel_extract"),
         ],
         keywords={"_": None, "say": None},
     )  # fmt: skip
-    return {str(message) for _, _, message, _, _ in found}
+    return {str(message) for _, _, message, _, _ in found} | told_by_drivers()
+
+
+def told_by_drivers() -> set[str]:
+    """What a form shows in the source's own words, of drivers and of what devices and cameras have in common."""
+    desk, said = SetupDesk.__new__(SetupDesk), set()
+    common = (fields_of(it, leave_out=("options",)) for it in (DeviceSettings, CameraSettings))
+    fields = [*chain.from_iterable(common), *desk.camera_fields()]
+    for line in desk.drivers():
+        said.add(line.summary)
+        fields += desk.driver_fields(line.name)
+    return said | {told for told, ours in map(help_of, fields) if told and not ours}
 
 
 def catalogue() -> dict[str, str]:
@@ -39,6 +59,55 @@ def test_no_text_is_untranslated_and_no_translation_is_unused() -> None:
     assert len(used()) > 150
     assert {message for message in used() if not catalogue().get(message)} == set()
     assert set(catalogue()) - used() == set()
+
+
+def test_every_drivers_options_have_a_name() -> None:
+    for name in drivers.names():
+        for field in SetupDesk.__new__(SetupDesk).driver_fields(name):
+            assert field.name in LABELS or field.key in LABELS, (name, field.name)
+
+
+def test_what_a_drivers_own_check_says_is_known_in_chinese() -> None:
+    said = set()
+    for name in drivers.names():
+        source = inspect.getsource(inspect.getmodule(drivers.load(name).cls))  # type: ignore[arg-type]
+        said |= set(re.findall(r'raise ValueError\("[a-z_, ]+: ([^"{}]+)"\)', source))
+    assert len(said) > 15
+    assert {text for text in said if not reason(ZH, text)[1]} <= {
+        "needs 1–4 leading digits and 4–26 more digits or capital letters",  # of a table that is written as JSON
+        "needs price digits (P) or weight digits (W)",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("must be 0.02 to 3600", "必须在 0.02 到 3600 之间"),
+        ("expected float, got str", "应为 float，实际是 str"),
+        ("'[' is not a regular expression: unterminated character set at position 0",
+         "'[' 不是正则表达式：unterminated character set at position 0"),
+        ("Connection refused", "连接被拒绝"),
+        ("see `storefront drivers uhf_m100`", "参见 `storefront drivers uhf_m100`"),
+    ],
+)  # fmt: skip
+def test_a_reason_is_said_with_what_varies_in_it(text: str, said: str) -> None:
+    assert reason(ZH, text) == (said, True)
+    assert reason(EN, text)[0].lower() == text.lower()
+
+
+def test_an_unknown_reason_stays_and_is_marked_as_english_and_none_is_markup() -> None:
+    assert (
+        str(because(ZH, "must be positive", "<b>x</b>")) == '必须大于零 — <span lang="en">&lt;b&gt;x&lt;/b&gt;</span>'
+    )
+    assert str(because(ZH, "unknown time zone '<i>'")) == "没有时区 &#39;&lt;i&gt;&#39;"
+    assert str(because(ZH, "", "")) == ""
+    assert reason(ZH, "missing" * 100) == ("missing" * 100, False)
+
+
+@given(st.text(max_size=500))
+def test_no_text_is_too_odd_for_a_reason(text: str) -> None:
+    assert len(MESSAGES) == len(set(MESSAGES))
+    assert isinstance(reason(ZH, text)[0], str)
 
 
 def test_a_translation_has_the_placeholders_of_its_original() -> None:
