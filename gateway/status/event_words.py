@@ -26,7 +26,7 @@ QUIET = frozenset(
         "store.heatmap.sampled.v1",
         "store.audit.recorded.v1",
         "store.visit.compared.v1",
-    }  # fmt: skip
+    }
 )
 
 
