@@ -134,7 +134,7 @@ class Gateway:
         self.sightings = Sightings(self.origin, settings.presence, self.subjects)
         self.normaliser = Normaliser(
             self.origin, self.sightings, self.day_keys, self.subjects, time_zone=gateway.time_zone,
-            currency=gateway.currency, content_links=ContentLinks(settings.interaction.prefixes),
+            currency=gateway.currency, content_links=ContentLinks(settings.interaction.prefixes), region=gateway.region,
         )  # fmt: skip
         self.intake = Intake(self.normaliser, self.inlet, self.board, self.clock)
         self.coupons: CouponDesk | None = None
@@ -247,7 +247,7 @@ class Gateway:
         """What became of readings that named a person, and of consents, since the start."""
         dropped = self.normaliser.counters.subjects_dropped + self.sightings.subjects_dropped
         visits = {} if self.visits is None else self.visits.counts()
-        return {"subjects_dropped": dropped, **self.subjects.counts(), **visits}
+        return {"subjects_dropped": dropped, **self.subjects.counts(), **self.normaliser.free_text.counts(), **visits}
 
     def guests(self) -> list[Guest]:
         """Members with a hint who are in the shop now; for staff."""

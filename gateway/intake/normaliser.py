@@ -1,8 +1,9 @@
 """The normaliser: from what a device said to what happened in the shop.
 
 It gives a statement its time, its place, its name as a fact (so that a repeat is known) and, where it speaks of a
-person, a pseudonym or nothing at all. Sightings of tags and beacons go through the presence engine and come out as
-arrived, moved and departed. One table says which reading becomes which event. Knows no driver, port or storage.
+person, a pseudonym or nothing at all; numbers of persons that were typed where none belong are taken out first.
+Sightings of tags and beacons go through the presence engine and come out as arrived, moved and departed. One table says
+which reading becomes which event. Knows no driver, port or storage.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from gateway.errors import Rejected, Unavailable
 from gateway.event import Draft, Origin, draft
 from gateway.intake import reading as said
 from gateway.intake.content_links import ContentLinks
+from gateway.intake.free_text import FreeText
 from gateway.intake.person import Identity, Nobody, Subject, Subjects
 from gateway.intake.place import Place
 from gateway.intake.sightings import Sightings
@@ -69,11 +71,12 @@ class Normaliser:
         time_zone: str = "UTC",
         currency: str = "",
         content_links: ContentLinks | None = None,
+        region: str = "CN",
     ) -> None:
         """`time_zone` gives business dates, `currency` is the shop's, where a till does not say.
 
         `subjects`: who identifiers of persons stand for; without it nobody is ever named. `content_links`: the QR
-        codes of our own.
+        codes of our own. `region`: ISO 3166, where a phone number without a country code is from.
         """
         self.counters = NormaliserCounters()
         self._origin = origin
@@ -82,6 +85,7 @@ class Normaliser:
         self._subjects = subjects or Nobody()
         self._zone = ZoneInfo(time_zone)
         self._content_links = content_links or ContentLinks()
+        self.free_text = FreeText(region)
         self._currency = currency or None
         self._encode = msgspec.json.Encoder(decimal_format="string").encode
 
@@ -105,7 +109,10 @@ class Normaliser:
         if rule is None:
             return []
         try:
-            return rule(self, reading, place, at, delivery, fresh)
+            clean = self.free_text.cleaned(
+                reading, lambda kind, value: self._pseudonyms.day_key(f"text_{kind}", value, at)
+            )
+            return rule(self, clean, place, at, delivery, fresh)
         except (ArithmeticError, TypeError, ValueError) as error:  # never its text: it may quote what was said
             raise Rejected(
                 "make event", place.device, f"a value that no event can have ({type(error).__name__})",
@@ -237,7 +244,7 @@ class Normaliser:
             digital_link=link,
             addon=reading.addon,
             coupon=reading.coupon,
-            text=reading.text if place.keep_text else None,
+            text=self.free_text.note(reading.text) if place.keep_text else None,
             scanner=place.device,
             error=reading.error,
         )

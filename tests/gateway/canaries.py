@@ -140,6 +140,28 @@ def canaries(count: int, seed: int = 7) -> list[Canary]:
     return made
 
 
+def typed(count: int, seed: int = 8) -> list[Canary]:
+    """What belongs in no field at all: numbers of bank cards and of citizens, with right check digits."""
+    dice = random.Random(seed)
+    made = []
+    for number in range(count):
+        if number % 2:
+            body = f"6222{dice.randrange(10**11, 10**12)}"
+            last = next(it for it in "0123456789" if _luhn(body + it))
+        else:
+            body = f"310115{dice.randrange(1950, 2010)}{dice.randrange(1, 13):02d}{dice.randrange(1, 29):02d}"
+            body += f"{dice.randrange(1000):03d}"
+            weights = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
+            last = "10X98765432"[sum(int(it) * weight for it, weight in zip(body, weights, strict=True)) % 11]
+        made.append(Canary("card number" if number % 2 else "citizen", body + last, body + last))
+    return made
+
+
+def _luhn(digits: str) -> bool:
+    total = sum(int(it) for it in digits[-1::-2])
+    return (total + sum((0, 2, 4, 6, 8, 1, 3, 5, 7, 9)[int(it)] for it in digits[-2::-2])) % 10 == 0
+
+
 def forms(canary: Canary) -> Iterator[tuple[str, bytes]]:
     """Every form in which an identifier would still be one."""
     for text in {canary.raw, canary.normal, canary.raw.replace(" ", ""), canary.normal.lower(), canary.raw.upper()}:
@@ -262,7 +284,7 @@ def _platform(path: Path) -> Iterator[int]:
 
 def run(folder: Path, count: int) -> Found:
     """Send `count` identifiers through every input that their kind has, and look for them."""
-    birds = canaries(count)
+    birds, strays = canaries(count), typed(count // 5)
     _private, public = new_key()
     log_file = folder / "gateway.log"
     handler = logging.FileHandler(log_file)
@@ -280,7 +302,7 @@ def run(folder: Path, count: int) -> Found:
             thread.start()
             try:
                 until(lambda: gateway.commits.is_open)
-                sent = _speak(gateway, birds, stop)
+                sent = _speak(gateway, birds, strays, stop)
                 journal = gateway.journal_path
                 until(lambda: gateway.inlet.size == 0)
                 with JournalReader(journal) as reader:
@@ -299,7 +321,7 @@ def run(folder: Path, count: int) -> Found:
         root.setLevel(level)
         handler.close()
     assert sent and not thread.is_alive()
-    look = Search(birds)
+    look = Search([*birds, *strays])
     places = {
         **live, "http": bytes(relay.kept), "log": log_file.read_bytes(), "events": b"\n".join(events),
         "backup": (folder / "backup.db").read_bytes(),
@@ -313,7 +335,7 @@ def run(folder: Path, count: int) -> Found:
     return Found(count, len(events), subjects, len(held), consents, look.searched_bytes, tuple(sorted(hits)))
 
 
-def _speak(gateway: Gateway, birds: list[Canary], stop: threading.Event) -> int:
+def _speak(gateway: Gateway, birds: list[Canary], strays: list[Canary], stop: threading.Event) -> int:
     plans = {it.name: it for it in plan(parse(DEVICES.format(uuid=UUID), "test"), "test")}
     session = Session()
     mqtt = MqttSource("mqtt-test", [it for it in plans.values() if it.driver.wire == "mqtt"], session, gateway.intake)
@@ -357,6 +379,20 @@ def _speak(gateway: Gateway, birds: list[Canary], stop: threading.Event) -> int:
         if number % 5 == 0:
             receipt = f"SHOP\nReceipt No: {number}\nMember No: {bird.raw}\nCashier: {bird.raw}\nMilk 2.00\nTOTAL 2.00\n"
             wires["till-2"].said += [receipt.encode() + b"CASH 2.00\n\x1dV\x00", b"", b""]
+    for bird in [*strays, *(it for it in birds if it.scheme in ("phone", "email"))]:  # typed where none belongs
+        raw = bird.raw
+        session.say(till, {
+            "transaction_id": f"n-{raw}", "workstation_id": raw, "totals": {"net": "1.00"}, "coupons": [raw],
+            "lines": [{"amount": "2.00", "description": f"送货 {raw}，谢谢", "sku": raw, "gtin": raw, "unit": raw,
+                       "original_transaction": raw,
+                       "discounts": [{"amount": "1.00", "reason": f"for {raw}", "promotion_id": raw, "coupon": raw}]}],
+        })  # fmt: skip
+        session.say(till, {"basket_id": raw, "step": "opened", "lane": raw, "boot": raw, "seq": raw})
+        session.say(till, {"programme": raw, "points": "1", "transaction_id": raw})
+        session.say(till, {"question": raw, "score": 3})
+        wires["till-2"].said += [
+            f"SHOP\nReceipt No: {raw}\nFor {raw} 2.00\nTOTAL 2.00\n".encode() + b"CASH 2.00\n\x1dV\x00", b"", b"",
+        ]  # fmt: skip
     for bird in agreed[::4]:
         session.say(till, {"consent": "withdrawn", "member": bird.raw, "member_scheme": bird.scheme})
         session.say(till, {"transaction_id": f"w{bird.normal[-4:]}", "totals": {"net": "1.00"},
