@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gateway.clock import Clock
-from gateway.durable_file import replace_file
+from gateway.durable_file import create_file, sync_directory
 from sync.platform.store import PlatformStore
 
 CODE_LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford: no I, L, O, U
@@ -189,6 +189,14 @@ class Enrolments:
             .sign(authority_key, SHA256())
         )
 
+    def authority(self) -> x509.Certificate:
+        """The certificate that every gateway's is signed with; made when there is none.
+
+        Raises:
+            OSError: the directory cannot be read or written.
+        """
+        return self._authority()[1]
+
     def _authority(self) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
         """The authority's key and certificate, made when there are none. One file, so that both are there or neither.
 
@@ -221,7 +229,8 @@ class Enrolments:
         )
         text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + _pem(certificate).encode()
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, text)
+        create_file(path, text)  # when another process was first, its authority is the authority
+        sync_directory(path.parent.parent)
 
 
 def _digest(code: str) -> bytes:

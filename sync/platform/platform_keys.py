@@ -13,6 +13,8 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from gateway.durable_file import sync_directory
+from gateway.errors import Unavailable
 from gateway.shopper.key_file import load_or_make
 from gateway.shopper.sealing import Opener, key_to_text, public_of
 from sync.platform.telling import Issuer
@@ -45,6 +47,10 @@ def keys_beside(database: Path) -> PlatformKeys:
     signs = issuer.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
     vault = Vault(directory / "vault.key")
     vault.open()
+    try:
+        sync_directory(directory.parent)  # the directory itself: nothing is boxed under a key that a power cut takes
+    except OSError as error:
+        raise Unavailable("keep keys", directory.name, error.strerror or type(error).__name__) from error
     return PlatformKeys(
         vault, Opener(private), newest, key_to_text(public_of(private[newest])), Issuer(seal_id(signs), issuer),
         key_to_text(signs),

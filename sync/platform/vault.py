@@ -19,7 +19,7 @@ from typing import Protocol
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from gateway.durable_file import replace_file
+from gateway.durable_file import create_file
 from gateway.errors import ConfigError, Rejected
 
 SCHEMES = ("member", "phone", "email", "app", "payment", "beacon", "card")
@@ -71,7 +71,10 @@ class Vault:
             ConfigError: the file is not a key.
         """
         try:
-            key = self._path.read_bytes() if self._path.exists() else self._make()
+            if not self._path.exists():
+                self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                create_file(self._path, secrets.token_bytes(2 * _KEY_BYTES))  # whoever was first made the key
+            key = self._path.read_bytes()
         except OSError as error:
             raise ConfigError("read platform key", str(self._path), error.strerror or str(error)) from error
         if len(key) != 2 * _KEY_BYTES:
@@ -99,12 +102,6 @@ class Vault:
             return self._box.decrypt(box[:_NONCE_BYTES], box[_NONCE_BYTES:], None).decode()
         except InvalidTag:
             raise Rejected("open identifier", "at rest", "another key or damaged") from None
-
-    def _make(self) -> bytes:
-        key = secrets.token_bytes(2 * _KEY_BYTES)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(self._path, key)
-        return key
 
 
 def checked(scheme: str, value: str) -> tuple[str, str]:
