@@ -85,9 +85,9 @@ def _platform(path: Path, door: socket.socket) -> None:
 
 
 @contextmanager
-def process(target: Callable[..., None], *arguments: Any) -> Iterator[psutil.Process]:
-    """`target` in a process of its own while inside."""
-    child = multiprocessing.get_context("fork").Process(target=target, args=arguments, daemon=True)
+def process(target: Callable[..., None], *arguments: Any, how: str = "fork") -> Iterator[psutil.Process]:
+    """`target` in a process of its own while inside; with `how="spawn"` its memory holds nothing of this one's."""
+    child: Any = multiprocessing.get_context(how).Process(target=target, args=arguments, daemon=True)  # type: ignore[attr-defined]
     child.start()
     try:
         yield psutil.Process(child.pid)
@@ -367,7 +367,7 @@ def feed(home: Path, sizes: tuple[int, ...]) -> None:
             print(f"  {'':44} {cpu_s / got * 1e6:12,.2f} µs of the serving process an event;"
                   f" {got / took_s:,.0f} events/s by the clock, with the consumer beside it")  # fmt: skip
     door = listener()
-    with process(_feed, home, door) as server:
+    with process(_feed, home, door, how="spawn") as server:
         url = f"http://127.0.0.1:{door.getsockname()[1]}/v1/feed"
         newest = requests.get(url, params={"limit": 1}, headers={"authorization": "Bearer c0"}, timeout=30).headers[
             "feed-high"
@@ -375,10 +375,14 @@ def feed(home: Path, sizes: tuple[int, ...]) -> None:
         time.sleep(0.5)
         idle = server.memory_info().rss
 
+        waited: list[int] = []
+
         def poll(number: int) -> None:
-            requests.get(
-                url, params={"after": newest, "wait": 12}, headers={"authorization": f"Bearer c{number}"}, timeout=30
+            page = requests.get(
+                url, params={"after": newest, "wait": 20}, headers={"authorization": f"Bearer c{number}"}, timeout=60
             )
+            if page.content == b"[]":
+                waited.append(number)
 
         threads = [threading.Thread(target=poll, args=(number,)) for number in range(50)]
         for thread in threads:
@@ -390,7 +394,7 @@ def feed(home: Path, sizes: tuple[int, ...]) -> None:
         grown = (server.memory_info().rss - idle) / 2**20
         for thread in threads:
             thread.join()
-    print("feed: fifty consumers that wait")
+    print(f"feed: {len(waited)} of fifty consumers waited to the end")
     row("memory for all of them", grown, LIMITS["polls_mib"], "MiB", at_most=True)
     row("share of a core", used, LIMITS["polls_core"], "core", at_most=True)
     writer.close()

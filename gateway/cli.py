@@ -404,13 +404,19 @@ def platform(
     enrol: Annotated[list[str] | None, typer.Option(help="Print a claim code for this gateway, valid a day.")] = None,
     admin: Annotated[str, typer.Option(help="REFERENCE of the token for profiles and commands.")] = "",
     region: Region = "CN",
+    certificate: Annotated[
+        Path | None, typer.Option(help="PEM file: serve HTTPS with it, gateways may show theirs.")
+    ] = None,
+    key: Annotated[Path | None, typer.Option(help="PEM file: the certificate's key.")] = None,
 ) -> int:
     """Serve the reference platform: for demos and integrators, not for production."""
     if context.invoked_subcommand is not None:
         return 0
     from gateway.commands import platform as command
 
-    return command.platform(database, host, port, gateway or [], reader or [], enrol or [], admin, region)
+    return command.platform(
+        database, host, port, gateway or [], reader or [], enrol or [], admin, region, certificate, key
+    )
 
 
 @platform_app.command("import")

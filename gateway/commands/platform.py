@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -17,6 +18,7 @@ from sync.credentials import Bearer
 from sync.feed import FeedToken, token_digest
 from sync.http_client import ClientOptions, HttpClient
 from sync.platform.app import Guard, platform_app
+from sync.platform.client_certificates import ServerTls
 from sync.platform.enrolments import Enrolments
 from sync.platform.platform_keys import keys_beside
 
@@ -25,7 +27,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 def platform(
     database: Path | None, host: str, port: int, guards: list[str], readers: list[str], enrol: list[str],
-    admin: str = "", region: str = "CN",
+    admin: str = "", region: str = "CN", certificate: Path | None = None, key: Path | None = None,
 ) -> int:  # fmt: skip
     """Serve the reference platform until Ctrl-C.
 
@@ -37,7 +39,10 @@ def platform(
         admin: reference of the token for profiles and commands; without it, and with guards, nobody sees profiles.
         region: where a phone number without a country code is from.
         enrol: gateways for which a claim code is printed; with it, only who has a token or has enrolled may write.
+        certificate, key: PEM files: serve HTTPS, where a gateway's certificate of its enrolment is proof, too.
     """
+    if (certificate is None) != (key is None):
+        raise ConfigError("start platform", "--certificate", "HTTPS needs both --certificate and --key")
     if not (guards or enrol or admin) and host not in _LOOPBACK:
         raise ConfigError(
             "start platform", host, "without tokens everybody could write", "name them: --gateway gw01=file:/path"
@@ -54,11 +59,20 @@ def platform(
         profiles=True,
         region=region,
     )
-    print(f"Reference platform: http://{host}:{port}  data: {path}  (not for production)", flush=True)
-    print(f"  profiles: http://{host}:{port}/profiles", flush=True)
+    scheme = "https" if certificate else "http"
+    print(f"Reference platform: {scheme}://{host}:{port}  data: {path}  (not for production)", flush=True)
+    print(f"  profiles: {scheme}://{host}:{port}/profiles", flush=True)
     keys = keys_beside(path)
     print(f'  for [privacy] of the shops: seal_keys = {{ "{keys.seal_id}" = "{keys.seal_public}" }}', flush=True)
-    uvicorn.run(app, host=host, port=port, log_level="warning", server_header=False)
+    options: dict[str, Any] = {"host": host, "port": port, "log_level": "warning", "server_header": False}
+    if certificate is None or key is None:
+        uvicorn.run(app, **options)
+        return 0
+    try:
+        served = ServerTls(app, certificate, key, app.state.enrolments.authority_text(), **options)
+    except OSError as error:  # also what ssl raises
+        raise ConfigError("start platform", str(certificate), str(error)[:200], "PEM files that fit") from error
+    uvicorn.Server(served).run()
     return 0
 
 

@@ -32,6 +32,7 @@ from gateway.clock import Clock, SystemClock, rfc3339_s
 from gateway.event import STREAMS
 from sync.feed import CursorCode, Feed, FeedRefused, FeedToken
 from sync.feed_routes import BATCH_TYPE, FeedRoutes, problem
+from sync.platform.client_certificates import certificate_of
 from sync.platform.enrolments import EnrolmentRefused, Enrolments
 from sync.platform.feed_source import PlatformFeed
 from sync.platform.history import spelling
@@ -276,6 +277,9 @@ class Platform:
         if request.method == "POST" and request.url.path.endswith("/commands"):
             return self._admin is not None and hmac.compare_digest(self._admin, digest)
         gateway = request.path_params["gateway"]
+        shown = certificate_of(request.scope)
+        if shown is not None and self._enrolments.is_of(gateway, shown):
+            return True
         mine = [guard for guard in self._guards if guard.gateway == gateway]
         if digest and any(hmac.compare_digest(guard.digest, digest) for guard in mine):
             return True

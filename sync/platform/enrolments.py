@@ -189,6 +189,16 @@ class Enrolments:
             .sign(authority_key, SHA256())
         )
 
+    def is_of(self, gateway: str, certificate: bytes) -> bool:
+        """Whether a certificate (DER, its signature verified) was issued to this gateway here and still runs."""
+        shown = x509.load_der_x509_certificate(certificate)
+        with self._store.transaction() as connection:
+            row = connection.execute(
+                "SELECT 1 FROM certificate WHERE serial = ? AND gateway = ? AND until > ?",
+                (f"{shown.serial_number:x}", gateway, self._clock.now().wall_s),
+            ).fetchone()
+        return row is not None
+
     def authority(self) -> x509.Certificate:
         """The certificate that every gateway's is signed with; made when there is none.
 
@@ -196,6 +206,10 @@ class Enrolments:
             OSError: the directory cannot be read or written.
         """
         return self._authority()[1]
+
+    def authority_text(self) -> str:
+        """The same in PEM."""
+        return _pem(self.authority())
 
     def _authority(self) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
         """The authority's key and certificate, made when there are none. One file, so that both are there or neither.

@@ -176,7 +176,7 @@ class Bench:
 class Served:
     """An ASGI application on a loopback port, in a thread."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, config: Callable[..., uvicorn.Config] = uvicorn.Config) -> None:
         # With the protocol named: asyncio sets TCP_NODELAY only then, and every answer would wait 40 ms without it.
         self.listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self.listener.bind(("127.0.0.1", 0))
@@ -184,7 +184,7 @@ class Served:
         self.port = int(self.listener.getsockname()[1])
         self.url = f"http://127.0.0.1:{self.port}"
         self.server = uvicorn.Server(
-            uvicorn.Config(app, log_level="critical", access_log=False, lifespan="on", timeout_graceful_shutdown=1)
+            config(app, log_level="critical", access_log=False, lifespan="on", timeout_graceful_shutdown=1)
         )
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.listener]})
 
