@@ -34,7 +34,7 @@ CAMERA = """
 [[cameras]]
 name = "door"
 source = "synthetic:top:3:30"
-options = { warm_up_s = 2, lines = [{ name = "main", start = [0.5, 0.05], end = [0.5, 0.95] }] }
+options = { fps = 4, warm_up_s = 2, lines = [{ name = "main", start = [0.5, 0.05], end = [0.5, 0.95] }] }
 """
 
 
@@ -67,6 +67,13 @@ class RealShop:
         door = self._pages[-1].door
         account = door.accounts.book().account(name) or door.accounts.add(name, role, "482915")
         return {"name": "storefront_session", "value": door.sessions.begin(account), "url": self.base}
+
+    def signed_in(self, role: Any = "manager", name: str = "Ann") -> dict[str, Any]:
+        """The same as a new browser's `storage_state`."""
+        cookie = self.cookie(role, name)
+        del cookie["url"]
+        rest = {"domain": "127.0.0.1", "path": "/", "expires": -1, "httpOnly": True, "secure": False}
+        return {"cookies": [cookie | rest | {"sameSite": "Strict"}], "origins": []}
 
     def acts(self) -> list[AuditRecorded]:
         """What the audit trail says, newest first."""

@@ -21,9 +21,11 @@ from tests.sync.sync_parts import Served
 pytestmark = pytest.mark.timeout(240)
 
 PHONE, DESK = {"width": 360, "height": 740}, {"width": 1280, "height": 900}
+DENSE = ("/settings", "/settings/devices/cards", "/settings/cameras/door/draw", "/clicker")  # wider on a desk
 ATTACK = "<img src=x onerror=document.title='owned'>"
 ZONE_OF = {"en": "Where it is in the shop", "zh-CN": "在店内的位置"}
 SAVE = {"en": "Save", "zh-CN": "保存"}
+TOO_MUCH = {"en": "must be 0 to 33", "zh-CN": "必须在 0 到 33 之间"}
 IN_THE_FILE = {"en": "In the file now:", "zh-CN": "文件中现在是："}
 
 
@@ -39,10 +41,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealShop]:
 
 def manager(visit: Visit, shop: RealShop, path: str, locale: str = "en", **more: object) -> Page:
     """A signed-in manager's page."""
-    page = visit(shop.base + "/privacy", locale=locale, **more)
-    page.context.add_cookies([shop.cookie()])
-    page.goto(shop.base + path)
-    return page
+    return visit(shop.base + path, locale=locale, storage_state=shop.signed_in(), **more)
 
 
 @pytest.mark.parametrize(("locale", "viewport"), [("zh-CN", PHONE), ("en", DESK)], ids=["phone", "desk"])
@@ -58,8 +57,9 @@ def test_every_page_fits_is_accessible_and_breaks_no_policy(
         page.goto(shop.base + path)
         wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert wide <= 0, path
-        found = axe.run(page).response["violations"]
-        assert [(it["id"], [node["html"] for node in it["nodes"]]) for it in found] == [], path
+        if viewport is PHONE or path in DENSE:
+            found = axe.run(page).response["violations"]
+            assert [(it["id"], [node["html"] for node in it["nodes"]]) for it in found] == [], path
     assert page.said == []  # type: ignore[attr-defined]
 
 
@@ -74,7 +74,7 @@ def test_a_device_is_added_corrected_at_the_field_and_heard_of_without_a_restart
     page.locator("[name='options.power_dbm']").fill("99")
     page.locator("button.main").click()
     field = page.locator(".field", has=page.locator("[name='options.power_dbm']"))
-    assert "0 to 33" in field.locator(".wrong").inner_text()
+    assert TOO_MUCH[locale] in field.locator(".wrong").inner_text()
     assert page.locator("[name=zone]").input_value() == ATTACK and name not in shop.text()
     page.locator("[name='options.power_dbm']").fill("20")
     page.locator("button.main").click()
@@ -198,9 +198,7 @@ def test_taps_wait_while_the_network_is_away_survive_a_reload_and_count_once(
     desk = shop.gateway.camera_desk
     assert desk is not None
     until(lambda: desk.cameras.names())
-    page = visit(shop.base + "/privacy", locale=locale, viewport=PHONE)
-    page.context.add_cookies([shop.cookie("staff", "Bo")])
-    page.goto(shop.base + "/clicker")
+    page = visit(shop.base + "/clicker", locale=locale, viewport=PHONE, storage_state=shop.signed_in("staff", "Bo"))
     line = page.locator("#line option").last.get_attribute("value") if locale == "zh-CN" else "door/main"
     page.locator("#line").select_option(line)
     page.locator("main form.sheet button").click()
