@@ -408,6 +408,7 @@ def platform(
         Path | None, typer.Option(help="PEM file: serve HTTPS with it, gateways may show theirs.")
     ] = None,
     key: Annotated[Path | None, typer.Option(help="PEM file: the certificate's key.")] = None,
+    time_zone: Annotated[str, typer.Option(help="Of the times on its pages.")] = "Asia/Shanghai",
 ) -> int:
     """Serve the reference platform: for demos and integrators, not for production."""
     if context.invoked_subcommand is not None:
@@ -415,7 +416,7 @@ def platform(
     from gateway.commands import platform as command
 
     return command.platform(
-        database, host, port, gateway or [], reader or [], enrol or [], admin, region, certificate, key
+        database, host, port, gateway or [], reader or [], enrol or [], admin, region, certificate, key, time_zone
     )
 
 

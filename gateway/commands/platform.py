@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from typing import Any
+from zoneinfo import available_timezones
 
 import uvicorn
 
@@ -28,6 +29,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 def platform(
     database: Path | None, host: str, port: int, guards: list[str], readers: list[str], enrol: list[str],
     admin: str = "", region: str = "CN", certificate: Path | None = None, key: Path | None = None,
+    time_zone: str = "Asia/Shanghai",
 ) -> int:  # fmt: skip
     """Serve the reference platform until Ctrl-C.
 
@@ -38,6 +40,7 @@ def platform(
         readers: `consumer=REFERENCE` of the token of each reader of its feed.
         admin: reference of the token for profiles and commands; without it, and with guards, nobody sees profiles.
         region: where a phone number without a country code is from.
+        time_zone: of the times on its pages, IANA.
         enrol: gateways for which a claim code is printed; with it, only who has a token or has enrolled may write.
         certificate, key: PEM files: serve HTTPS, where a gateway's certificate of its enrolment is proof, too.
     """
@@ -47,6 +50,8 @@ def platform(
         raise ConfigError(
             "start platform", host, "without tokens everybody could write", "name them: --gateway gw01=file:/path"
         )
+    if time_zone not in available_timezones():
+        raise ConfigError("start platform", time_zone[:64], "there is no such time zone", "as in Asia/Shanghai")
     path = database or state_directory() / "platform.db"
     path.parent.mkdir(parents=True, exist_ok=True)
     app = platform_app(
@@ -58,6 +63,7 @@ def platform(
         started=lambda enrolments: _invite(enrolments, enrol),
         profiles=True,
         region=region,
+        time_zone=time_zone,
     )
     scheme = "https" if certificate else "http"
     print(f"Reference platform: {scheme}://{host}:{port}  data: {path}  (not for production)", flush=True)

@@ -71,6 +71,7 @@ _RATE_EVERY_S = 5.0
 _SLOW_EVERY_S = 15.0
 _REFUSALS = 5
 _ACTS = 200
+_TOLD = 60
 _VIEW_EVERY_S = 3.0
 _OUTLOOK_EVERY_S = 20.0  # of the days behind us, which are still being counted after a start
 _BATTERY_TOLD_S = 14 * 86_400.0  # a sensor that has not told for longer is not there any more
@@ -250,6 +251,7 @@ class Observer:
         self._counted_ever = False
         self._view: tuple[DayView, float, int] | None = None
         self._trail = Newest(_ACTS)
+        self._told: set[tuple[str, str]] = set()  # stretches of days of which something is known
         self._past: tuple[Kpis, tuple[str, int], float] | None = None
         self._outlook: tuple[Outlook, float] | None = None
         self._shown: dict[Stream, tuple[int, list[EventLine]]] = {}
@@ -359,10 +361,12 @@ class Observer:
         last_ms = first_ms + (6 * _DAY_MS if week else 0)
         first, last, step = time.day(first_ms), time.day(last_ms), 7 if week else 1
         after = time.day(noon_ms + step * _DAY_MS)
-        known = False
-        if self._readable():
+        known = (first, last) in self._told
+        if not known and self._readable():
             rows = read_rows(self._reader.query, first, last, time)
             known = not day_kpis(rows, self._sources(), time, now_ms).empty
+            if known:  # and stays so: nobody needs to add it up again
+                self._told = {*list(self._told)[-_TOLD:], (first, last)}
         return Chosen(
             day=day, week=week, first=first, last=last, first_ms=first_ms, last_ms=last_ms, today=today,
             before=time.days_before(noon_ms, step), after=after if after <= today else "", known=known,

@@ -37,6 +37,7 @@ from sync.platform.enrolments import EnrolmentRefused, Enrolments
 from sync.platform.feed_source import PlatformFeed
 from sync.platform.history import spelling
 from sync.platform.judge import judge as default_judge
+from sync.platform.profile_door import ProfileDoor
 from sync.platform.profile_pages import ProfilePages
 from sync.platform.profiles import Profiles
 from sync.platform.store import (
@@ -304,6 +305,7 @@ def platform_app(
     started: Callable[[Enrolments], None] = lambda enrolments: None,
     profiles: bool = False,
     region: str = "CN",
+    time_zone: str = "Asia/Shanghai",
 ) -> Starlette:
     """The platform as an ASGI application; its database is opened when the server starts.
 
@@ -322,6 +324,7 @@ def platform_app(
         profiles: match persons, in a database and with keys beside this one, and show them under /profiles; then
             `app.state.profiles` is there.
         region: where a phone number without a country code is from.
+        time_zone: of the times on the profile pages, IANA; the shops'.
     """
     store = PlatformStore(path, judge, durable=durable)
     source = PlatformFeed(store)
@@ -349,8 +352,8 @@ def platform_app(
     app.router.routes.extend(platform.routes())
     persons = Profiles(store, time_of, durable=durable) if profiles else None
     if persons is not None:
-        unguarded = not (guards or admin or enrolled_only)
-        pages = ProfilePages(persons, time_of, admin, open_to_all=unguarded, normalise=spelling(region))
+        door = ProfileDoor(admin, open_to_all=not (guards or admin or enrolled_only))
+        pages = ProfilePages(persons, time_of, door, normalise=spelling(region), time_zone=time_zone)
         app.router.routes.extend(pages.routes())
     app.state.profiles = persons
     app.state.store = store

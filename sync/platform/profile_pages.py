@@ -1,24 +1,21 @@
 """Profiles for people and programs: pages drawn on the server, and the same as JSON. No identifier is in an address.
 
-A search posts the number and is sent on to the person's opaque key; nothing of it is logged. Open on loopback while the
-platform has no guards at all; else the platform's own token is needed, by Bearer or as the password the browser asks
-for. Whatever changes something is a POST from a page of the same origin. Knows no SQL.
+A search posts the number and is sent on to the person's opaque key; nothing of it is logged. Each look, search and act
+is noted with who it was before it is answered. Who may come in is the door's (`profile_door`). Knows no SQL.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
-import hmac
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import UTC, datetime, tzinfo
 from decimal import Decimal, InvalidOperation
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qs, urlsplit
+from zoneinfo import ZoneInfo
 
 import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
@@ -32,7 +29,9 @@ from gateway.errors import Rejected, StorefrontError
 from sync.feed_routes import problem
 from sync.platform.campaigns import funnels, repeat
 from sync.platform.history import Normalise
+from sync.platform.looks import Look, Looks
 from sync.platform.profile_book import PARTS
+from sync.platform.profile_door import Fields, ProfileDoor, form, json_object
 from sync.platform.profile_reading import Profile
 from sync.platform.profile_words import LANGUAGES, Words
 from sync.platform.profiles import Profiles
@@ -40,37 +39,36 @@ from sync.platform.segments import RfmReport, churn, clusters, purchases, rfm
 from sync.platform.vault import SCHEMES
 
 _HERE: Final = Path(__file__).parent
-_BODY_BYTES: Final = 16 * 1024
 _KEY: Final = re.compile(r"[A-Za-z0-9_-]{16}")
-_LOOPBACK: Final = ("localhost", "127.0.0.1", "[::1]")
+_SHOWN: Final = 500  # entries on a page
+_LOOKS: Final = 6
 _FRESH_S: Final = 5.0  # segments are for everybody and cost a walk through the book
 _HEADERS: Final = {
     "content-security-policy": "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'",
-    "x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "cache-control": "no-store",
+    "x-content-type-options": "nosniff", "referrer-policy": "same-origin", "cache-control": "no-store",
 }  # fmt: skip
-
-Fields = Mapping[str, str]
 
 
 class ProfilePages:
     """The routes, on open profiles."""
 
-    def __init__(self, profiles: Profiles, clock: Clock, admin: bytes | None, *, open_to_all: bool,
-                 normalise: Normalise) -> None:  # fmt: skip
+    def __init__(
+        self, profiles: Profiles, clock: Clock, door: ProfileDoor, *, normalise: Normalise, time_zone: str
+    ) -> None:
         """Store.
 
         Args:
             profiles: what is shown and done.
             clock: wall time.
-            admin: SHA-256 of the token that is needed.
-            open_to_all: no token is needed; only a loopback name is answered then.
+            door: who may.
             normalise: spells what is searched for as the shops do.
+            time_zone: of the times shown, IANA.
         """
         self._profiles = profiles
         self._clock = clock
-        self._admin = admin
-        self._open = open_to_all
+        self._door = door
+        self._time_zone, self._zone = time_zone, ZoneInfo(time_zone)
         self._normalise = normalise
         self._drawn = Environment(
             loader=FileSystemLoader(_HERE / "templates"), autoescape=select_autoescape(), undefined=StrictUndefined,
@@ -82,17 +80,18 @@ class ProfilePages:
     def routes(self) -> list[Route]:
         """Pages under /profiles, JSON under /v1."""
         return [
-            Route("/profiles", self._guarded(self._home)),
-            Route("/profiles/search", self._guarded(self._search), methods=["POST"]),
+            Route("/profiles", self._door.guarded(self._home)),
+            Route("/profiles/search", self._door.guarded(self._search), methods=["POST"]),
             Route("/profiles/static/profiles.css", self._style),
-            Route("/profiles/{key}", self._guarded(self._page)),
-            Route("/profiles/{key}", self._guarded(self._act), methods=["POST"]),
-            Route("/v1/profiles", self._guarded(self._json_home)),
-            Route("/v1/profiles/search", self._guarded(self._json_search), methods=["POST"]),
-            Route("/v1/profiles/{key}", self._guarded(self._json_page)),
-            Route("/v1/profiles/{key}/{do}", self._guarded(self._json_act), methods=["POST"]),
-            Route("/v1/segments", self._guarded(self._json_segments)),
-            Route("/v1/campaigns", self._guarded(self._json_campaigns)),
+            Route("/profiles/{key}", self._door.guarded(self._page)),
+            Route("/profiles/{key}", self._door.guarded(self._act), methods=["POST"]),
+            Route("/v1/profiles", self._door.guarded(self._json_home)),
+            Route("/v1/profiles/search", self._door.guarded(self._json_search), methods=["POST"]),
+            Route("/v1/profiles/{key}", self._door.guarded(self._json_page)),
+            Route("/v1/profiles/{key}/{do}", self._door.guarded(self._json_act), methods=["POST"]),
+            Route("/v1/segments", self._door.guarded(self._json_segments)),
+            Route("/v1/campaigns", self._door.guarded(self._json_campaigns)),
+            Route("/v1/looks", self._door.guarded(self._json_looks)),
         ]
 
     # -- pages
@@ -107,13 +106,15 @@ class ProfilePages:
         )  # fmt: skip
 
     async def _search(self, request: Request) -> Response:
-        key = await self._found(await _form(request))
+        key = await self._found(request, await form(request))
         return RedirectResponse("/profiles?missed" if key is None else f"/profiles/{key}", 303, _HEADERS)
 
     async def _page(self, request: Request, said: str = "", said_ok: bool = True) -> Response:
         found = await self._profile(request)
         if found is None:
             return RedirectResponse("/profiles?missed", 303, _HEADERS)
+        if not said:  # an act is noted as such
+            await self._note(request, "look", found.key)
         words, now_ms = _words(request), self._now_ms()
         sums = await self._summed()
         report: RfmReport = sums["rfm"]
@@ -125,12 +126,15 @@ class ProfilePages:
                 for it in found.consents
             ),
             gateways=await run_in_threadpool(self._profiles.gateways),
+            days=[(day, list(it)) for day, it in groupby(found.entries[:_SHOWN], lambda one: self._day(one.at_ms))],
+            more=max(0, len(found.entries) - _SHOWN),
+            looks=await run_in_threadpool(self._looks().newest, _LOOKS, found.key),
         )  # fmt: skip
 
     async def _act(self, request: Request) -> Response:
-        fields, words = await _form(request), _words(request)
+        fields, words = await form(request), _words(request)
         try:
-            await self._do(request.path_params["key"], fields.get("do", ""), fields)
+            await self._do(request, fields.get("do", ""), fields)
         except StorefrontError as refused:
             return await self._page(request, words.say("refused", why=refused.reason), said_ok=False)
         if fields.get("do") == "erase":
@@ -148,16 +152,19 @@ class ProfilePages:
         return _json([{"key": key, "entries": count, "last_ms": at_ms} for key, count, at_ms in newest])
 
     async def _json_search(self, request: Request) -> Response:
-        key = await self._found(await _object(request))
+        key = await self._found(request, await json_object(request))
         return problem(404, "person-unknown", "nobody's, or several persons'") if key is None else _json({"key": key})
 
     async def _json_page(self, request: Request) -> Response:
         found = await self._profile(request)
-        return problem(404, "person-unknown", "there is no such person") if found is None else _json(found)
+        if found is None:
+            return problem(404, "person-unknown", "there is no such person")
+        await self._note(request, "look", found.key)
+        return _json(found)
 
     async def _json_act(self, request: Request) -> Response:
         try:
-            done = await self._do(request.path_params["key"], request.path_params["do"], await _object(request))
+            done = await self._do(request, request.path_params["do"], await json_object(request))
         except StorefrontError as refused:
             return problem(422, "refused", refused.reason)
         return _json({"done": done})
@@ -177,12 +184,23 @@ class ProfilePages:
     async def _json_campaigns(self, _: Request) -> Response:
         return _json((await self._summed())["funnels"])
 
+    async def _json_looks(self, _: Request) -> Response:
+        return _json(await run_in_threadpool(self._looks().newest, 200))
+
     # -- inside
 
-    async def _do(self, key: str, what: str, fields: Fields) -> Any:
-        make = _ACTS.get(what)
+    def _looks(self) -> Looks:
+        return Looks(self._profiles.book)
+
+    async def _note(self, request: Request, what: str, person: str) -> None:
+        look = Look(self._now_ms(), self._door.who(request), what, person)
+        await run_in_threadpool(self._looks().note, look)
+
+    async def _do(self, request: Request, what: str, fields: Fields) -> Any:
+        make, key = _ACTS.get(what), request.path_params["key"]
         if make is None or not _KEY.fullmatch(key):
             raise Rejected("act", "profile", "there is no such act or person")
+        await self._note(request, what, key)
         done = await run_in_threadpool(make, self._profiles, key, fields)
         self._sums = (-_FRESH_S, {})
         return done
@@ -193,7 +211,12 @@ class ProfilePages:
             return None
         return await run_in_threadpool(self._profiles.reading.profile, key, self._now_ms())
 
-    async def _found(self, fields: Fields) -> str | None:
+    async def _found(self, request: Request, fields: Fields) -> str | None:
+        key = await self._owner(fields)
+        await self._note(request, "search", key or "")
+        return key
+
+    async def _owner(self, fields: Fields) -> str | None:
         scheme, value = fields.get("scheme", "member"), fields.get("value", "")
         try:
             if scheme not in SCHEMES:
@@ -217,40 +240,18 @@ class ProfilePages:
 
     def _draw(self, name: str, words: Words, **fields: Any) -> Response:
         text = self._drawn.get_template(name).render(
-            w=words, languages=LANGUAGES, when=partial(_when, "%Y-%m-%d %H:%M"), day=partial(_when, "%Y-%m-%d"),
-            iso=partial(_when, "%Y-%m-%dT%H:%M:%SZ"), money=_money, **fields,
+            w=words, languages=LANGUAGES, when=partial(_when, "%Y-%m-%d %H:%M", self._zone), day=self._day,
+            clock=partial(_when, "%H:%M", self._zone), iso=partial(_when, "%Y-%m-%dT%H:%M:%SZ", UTC), money=_money,
+            zone=self._time_zone, **fields,
         )  # fmt: skip
         headers = {**_HEADERS, "set-cookie": f"profiles_lang={words.name}; Path=/profiles; SameSite=Strict; HttpOnly"}
         return Response(text, 200, headers, "text/html")
 
+    def _day(self, at_ms: int) -> str:
+        return _when("%Y-%m-%d", self._zone, at_ms)
+
     def _now_ms(self) -> int:
         return round(self._clock.now().wall_s * 1000)
-
-    def _guarded(self, handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-        async def answer(request: Request) -> Response:
-            if self._open:
-                host = request.headers.get("host", "").lower()
-                name = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
-                if name not in _LOOPBACK:
-                    return problem(421, "host-unknown", "without a token, profiles are for this machine only")
-            elif self._admin is None:
-                return problem(403, "forbidden", "start the platform with --admin to read profiles")
-            elif not hmac.compare_digest(self._admin, _secret(request)):
-                refused = problem(401, "unauthorised", "the platform's own token is needed")
-                refused.headers["www-authenticate"] = 'Basic realm="profiles", charset="UTF-8"'
-                return refused
-            if request.method == "POST" and not _same_origin(request):
-                return problem(403, "cross-origin", "this came from a page of somebody else")
-            try:
-                return await handler(request)
-            except _BodyError as error:
-                return problem(400, "body-invalid", str(error))
-
-        return answer
-
-
-class _BodyError(Exception):
-    pass
 
 
 def _hint(profiles: Profiles, key: str, fields: Fields) -> Any:
@@ -311,54 +312,12 @@ def _words(request: Request) -> Words:
     return Words(asked)
 
 
-def _secret(request: Request) -> bytes:
-    scheme, _, text = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "basic":
-        try:
-            text = base64.b64decode(text, validate=True).decode().partition(":")[2]
-        except ValueError:
-            text = ""
-    return hashlib.sha256(text.strip().encode()).digest()
-
-
-def _same_origin(request: Request) -> bool:
-    """A program says nothing of an origin; a browser always does when it posts."""
-    origin = request.headers.get("origin")
-    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-        return False
-    return origin is None or urlsplit(origin).netloc == request.headers.get("host")
-
-
-async def _read(request: Request) -> bytes:
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > _BODY_BYTES:
-            raise _BodyError(f"at most {_BODY_BYTES} bytes")
-    return body
-
-
-async def _form(request: Request) -> Fields:
-    try:
-        fields = parse_qs((await _read(request)).decode(), keep_blank_values=True, max_num_fields=20, errors="strict")
-    except ValueError:
-        raise _BodyError("it is no form") from None
-    return {name: values[0].strip() for name, values in fields.items()}
-
-
-async def _object(request: Request) -> Fields:
-    try:
-        return msgspec.json.decode(await _read(request) or b"{}", type=dict[str, str])
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise _BodyError("a JSON object of strings is needed") from None
-
-
 def _json(body: object) -> Response:
     return Response(msgspec.json.encode(body), 200, {"cache-control": "no-store"}, "application/json")
 
 
-def _when(form: str, at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime(form)
+def _when(form: str, zone: tzinfo, at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(zone).strftime(form)
 
 
 def _money(amount_parts: int, currency: str) -> str:

@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from string import Formatter
 
+import msgspec
 import pytest
 import requests
+from starlette.routing import Route
 
 from gateway.clock import rfc3339_s
 from gateway.shopper.identifiers import Identifier
@@ -19,6 +21,7 @@ from gateway.shopper.sealing import Sealer, key_from_text, key_to_text, new_key
 from sync.feed import token_digest
 from sync.feed_routes import BATCH_TYPE
 from sync.http_uplink import content_digest
+from sync.platform import profile_api
 from sync.platform.app import platform_app
 from sync.platform.history import import_lines
 from sync.platform.profile_words import WORDS
@@ -195,3 +198,63 @@ def test_erasing_from_the_page_leaves_nobody(tmp_path: Path) -> None:
         assert {it["type"] for it in commands} == {"store.command.subject.erase.v1"}
     finally:
         site.close()
+
+
+def test_times_are_of_the_zone_that_the_page_names(site: Site) -> None:
+    """The sale of 02:01 UTC was at 10:01 in the shop."""
+    page = site.session.get(f"{site.url}/profiles/{site.key()}?lang=en").text
+    assert '<time datetime="2026-11-22T02:01:40Z">10:01</time>' in page and "Times of Asia/Shanghai" in page
+
+
+def test_who_looked_and_at_whom_is_noted_before_it_is_shown(tmp_path: Path) -> None:
+    """By the name given with the token; what cannot be noted is not shown, and not done."""
+    site = Site(tmp_path)
+    site.live()
+    key = site.key()
+    site.close()
+    guarded = Site(tmp_path, admin=token_digest("open sesame"))
+    try:
+        guarded.session.auth = ("ann\x07", "open sesame")
+        guarded.session.post(f"{guarded.url}/profiles/search", {"scheme": "member", "value": "m-1001"})
+        guarded.session.post(f"{guarded.url}/v1/profiles/search", json={"value": "M-4"})
+        guarded.session.post(f"{guarded.url}/profiles/{key}", {"do": "hint", "gateway": "gw01", "text": "x"})
+        guarded.session.auth = None
+        assert guarded.session.get(f"{guarded.url}/v1/profiles/{key}").status_code == 401  # and leaves no trace
+        guarded.session.headers["authorization"] = "Bearer open sesame"
+        guarded.session.get(f"{guarded.url}/v1/profiles/{key}")
+        looks = guarded.session.get(f"{guarded.url}/v1/looks").json()
+        assert [(it["who"], it["what"], it["person"]) for it in looks[:5]] == [
+            ("token", "look", key), ("ann", "hint", key), ("ann", "search", ""), ("ann", "look", key),
+            ("ann", "search", key),
+        ]  # fmt: skip
+        assert "ann sent a hint" in guarded.session.get(f"{guarded.url}/profiles/{key}?lang=en").text
+        with guarded.profiles.book.reading() as connection:
+            connection.execute("ALTER TABLE look RENAME TO gone")
+        assert guarded.session.get(f"{guarded.url}/v1/profiles/{key}").status_code == 503
+        said = guarded.session.post(f"{guarded.url}/v1/profiles/{key}/erase", json={"sure": "yes"})
+        assert said.status_code in (422, 503) and guarded.profiles.reading.person(key) is not None
+    finally:
+        guarded.close()
+
+
+def test_the_interface_is_described_as_it_answers(site: Site) -> None:
+    """The file in docs/ is made from the types, holds every route and no other, and real answers are of these types."""
+    assert (Path(__file__).parents[3] / "docs" / "openapi-profiles.json").read_text("utf-8") == profile_api.text()
+    routes = {
+        (route.path, method)
+        for route in site.app.routes
+        if isinstance(route, Route) and route.path.startswith(("/v1/profiles", "/v1/segments", "/v1/camp", "/v1/looks"))
+        for method in (route.methods or set()) - {"HEAD"}
+    }
+    described = {
+        (re.sub("/(hint|coupon|consent|part|erase)$", "/{do}", path), method.upper())
+        for path, methods in profile_api.document()["paths"].items()
+        for method in methods
+    }
+    assert described == routes
+    for path, kind in (
+        ("/v1/profiles", list[profile_api.Recent]), (f"/v1/profiles/{site.key()}", profile_api.Profile),
+        ("/v1/segments?clusters", profile_api.Segments), ("/v1/campaigns", list[profile_api.Funnel]),
+        ("/v1/looks", list[profile_api.Look]), ("/v1/profiles/AAAAAAAAAAAAAAAA", profile_api.Problem),
+    ):  # fmt: skip
+        msgspec.json.decode(site.session.get(site.url + path).content, type=kind)
