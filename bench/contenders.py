@@ -188,6 +188,12 @@ client_id = "{client_id}"
 [page]
 port = 0
 """
+_OUR_PLATFORM = """\
+[platform]
+url = "{url}"
+auth = "none"
+boot_delay_s = 0.0
+"""
 _OUR_DEVICE = """\
 [[devices]]
 name = "sensor-{number}"
@@ -206,7 +212,8 @@ class OurGateway(Child):
 
     name = "storefront"
 
-    def __init__(self, folder: Path, port: int, devices: int) -> None:
+    def __init__(self, folder: Path, port: int, devices: int, platform: str = "") -> None:
+        """`platform`: address of one to deliver to; "" for none."""
         super().__init__(folder)
         client_id = f"ours-{folder.name}"
         self.client_id = f"{client_id}-devices"
@@ -215,6 +222,7 @@ class OurGateway(Child):
         self._journal = folder / "state" / "journal.db"
         self._config.write_text(
             _OURS.format(directory=folder / "state", port=port, client_id=client_id)
+            + (_OUR_PLATFORM.format(url=platform) if platform else "")
             + "".join(_OUR_DEVICE.format(number=number) for number in range(devices)),
             "utf-8",
         )
@@ -228,6 +236,11 @@ class OurGateway(Child):
         with contextlib.suppress(StorefrontError), JournalReader(self._journal) as reader:
             return reader.head("observations")
         return 0
+
+    def waiting(self) -> bool:
+        """True while a reading has not been delivered."""
+        with JournalReader(self._journal) as reader:
+            return reader.state("observations").pending > 0
 
     def kept(self) -> set[Message]:
         """Every reading in the journal."""

@@ -96,6 +96,14 @@ def process(target: Callable[..., None], *arguments: Any, how: str = "fork") -> 
         child.join(10)
 
 
+@contextmanager
+def served_platform(path: Path) -> Iterator[str]:
+    """The address of a reference platform in a process of its own, that commits to the disk."""
+    door = listener()
+    with process(_platform, path, door, how="spawn"):
+        yield f"http://127.0.0.1:{door.getsockname()[1]}"
+
+
 class Quiet:
     """Alarms that nobody hears."""
 

@@ -1,9 +1,10 @@
 """Storefront Gateway beside ThingsBoard IoT Gateway: the same broker, the same messages, in turns in one run.
 
 - `throughput`: both are up and have seen every device; they are stopped (SIGSTOP) while the broker fills their sessions
-  and go on together with the clock. Ours: until all are committed. The peer twice over: until all are in its storage
-  while its server does not answer (nothing else to do: its best), and with its server there until all have arrived.
-  CPU is that of the whole process tree. `start` comes from the same runs: from the process to the first durable event.
+  and go on together with the clock. Each twice over: until all are in its storage (the peer's server does not answer
+  meanwhile, ours has no platform: nothing else to do), and until all have arrived at its server or platform.
+  CPU is that of the gateway's whole process tree, without the server's. `start` comes from the same runs: from the
+  process to the first durable event.
 - `footprint`: resident memory with 20 devices and CPU while nothing happens, both at once.
 - `store`: the peer's storage class alone against our journal, with the same bytes: append until committed (ours with
   synchronous=FULL, the peer as it is: NORMAL), and read-and-confirm, in turns, with a small and a large backlog.
@@ -36,6 +37,7 @@ from bench.contenders import SCRATCH, Contender, OurGateway, Pacer, cpu_s, open_
 from bench.figures import Figure, print_figures
 from bench.journal import shop
 from bench.mqtt_link import PUBLISHERS, mosquitto, publisher, publishers
+from bench.sync import served_platform
 from bench.thingsboard_peer import STORE_DRIVER, NotInstallable, StandIn, ThingsBoard, install, venv_python
 from gateway.clock import SystemClock
 from gateway.event import Draft
@@ -75,9 +77,15 @@ def throughput(root: Path, count: int, rounds: int) -> dict[str, float]:
                 else:
                     _note(seen, "peer drain", per_s=count / (end_s - go_on_s))
                 peer.stop()
-                ours = OurGateway(root / f"ours-{number}-{answers}", port, PUBLISHERS)
-                rate, cpu, start, _ = _storing(ours, port, count, lambda: None)
-                _note(seen, "ours", per_s=rate, cpu_us=cpu, start_s=start)
+                url = stack.enter_context(served_platform(root / f"platform-{number}.db")) if answers else ""
+                ours = OurGateway(root / f"ours-{number}-{answers}", port, PUBLISHERS, url)
+                rate, cpu, start, begin = _storing(ours, port, count, lambda: None)
+                if not answers:
+                    _note(seen, "ours", per_s=rate, cpu_us=cpu, start_s=start)
+                else:
+                    end_s = wait(ours, lambda ours=ours: not ours.waiting(), WITHIN_S)  # type: ignore[misc]
+                    spent_s = cpu_s(ours.process) - begin[1]
+                    _note(seen, "ours to platform", per_s=count / (end_s - begin[0]), cpu_us=spent_s / count * 1e6)
                 ours.stop()
     return {name: statistics.median(values) for name, values in seen.items()}
 
@@ -326,6 +334,7 @@ def _throughput_figures(of: dict[str, float]) -> list[Figure]:
     rate, cpu = of["ours per_s"] / of["peer per_s"], of["peer cpu_us"] / of["ours cpu_us"]
     whole_rate = of["ours per_s"] / of["peer to server per_s"]
     whole_cpu = of["peer to server cpu_us"] / of["ours cpu_us"]
+    synced_cpu = of["peer to server cpu_us"] / of["ours to platform cpu_us"]
     ours_s, ours_cpu = f"{of['ours per_s']:,.0f}/s", f"{of['ours cpu_us']:.0f} µs"
     return [
         Figure("MQTT to storage, messages a second", "≥ 10× peer", f"{of['peer per_s']:,.0f}/s",
@@ -336,6 +345,10 @@ def _throughput_figures(of: dict[str, float]) -> list[Figure]:
                f"{of['peer to server per_s']:,.0f}/s", f"{ours_s} = {whole_rate:.1f}×", whole_rate >= 10),
         Figure("    CPU a message", "≤ 1/10 of peer", f"{of['peer to server cpu_us']:.0f} µs",
                f"{ours_cpu} = 1/{whole_cpu:.1f}", whole_cpu >= 10),
+        Figure("  both until all has arrived at server or platform", "",
+               f"{of['peer to server per_s']:,.0f}/s", f"{of['ours to platform per_s']:,.0f}/s", None),
+        Figure("    CPU a message, received, stored and synced", "", f"{of['peer to server cpu_us']:.0f} µs",
+               f"{of['ours to platform cpu_us']:.0f} µs = 1/{synced_cpu:.1f}", None),
         Figure("  the peer's backlog drained to its server", "", f"{of['peer drain per_s']:,.0f}/s", "—", None),
         Figure("Start to first durable event", "≤ 1.0 s", f"{of['peer start_s']:.2f} s", f"{of['ours start_s']:.2f} s",
                of["ours start_s"] <= 1.0),
