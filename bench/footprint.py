@@ -2,9 +2,10 @@
 
 `storefront run` as its users have it, with the status page, sixteen MQTT devices on a Mosquitto and four serial ones on
 ptys, without cameras. `start`: from the start of the process to the commit of a message that waited at the broker.
-`memory`: resident, after every device has spoken a hundred times. `idle`: user and system time of the process.
+`memory`: resident, after every MQTT device has spoken a hundred times; beside it what is this process's alone, for some
+of the rest are libraries that other processes use too. `idle`: user and system time of the process.
 
-    python -m bench.footprint [--idle-s 20] [--rounds 3]
+    python -m bench.footprint [--idle-s 60] [--rounds 3]
 """
 
 from __future__ import annotations
@@ -15,18 +16,16 @@ import json
 import os
 import pty
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 import tty
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import psutil
 
 from bench.figures import Figure, print_figures
+from bench.gateway import daemon
 from bench.mqtt_link import mosquitto, publisher
 from devices.transports.mqtt import MqttLink, MqttSettings
 from gateway.errors import JournalError
@@ -74,6 +73,7 @@ class Footprint(msgspec.Struct, frozen=True):
     start_s: float
     start_cpu_s: float  # what of it is work; the rest is waiting, for a core too where the machine is shared
     rss_mb: float
+    own_mb: float  # of it, what no other process shares
     idle_share: float
     threads: int
 
@@ -135,22 +135,6 @@ class Shop:
         raise TimeoutError(f"{self.count()} of {count} events")
 
 
-@contextlib.contextmanager
-def daemon(config: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """`storefront run`, ended in order."""
-    command = [sys.executable, "-m", "gateway", "run", "--config", str(config)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=Path(__file__).parent.parent)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(5)
-
-
 def measure(folder: Path, port: int, idle_s: float, rounds: int) -> Footprint:
     """Start it some times, then let it idle.
 
@@ -176,31 +160,32 @@ def measure(folder: Path, port: int, idle_s: float, rounds: int) -> Footprint:
                     continue
                 shop.greet(100)
                 shop.wait(kept + 100 * MQTT_DEVICES)
-                time.sleep(5)  # what a start still has to do is no idling
+                time.sleep(8)  # what a start still has to do is no idling
                 watched = psutil.Process(process.pid)
                 before, begin_s = watched.cpu_times(), time.monotonic()
                 time.sleep(idle_s)
                 after, passed_s = watched.cpu_times(), time.monotonic() - begin_s
                 spent_s = after.user + after.system - before.user - before.system
-                memory, threads = watched.memory_info().rss / 1e6, watched.num_threads()
+                memory, threads = watched.memory_full_info(), watched.num_threads()
     start_s, start_cpu_s = (statistics.median(each) for each in zip(*starts, strict=True))
-    return Footprint(start_s, start_cpu_s, memory, spent_s / passed_s, threads)
+    return Footprint(start_s, start_cpu_s, memory.rss / 1e6, memory.uss / 1e6, spent_s / passed_s, threads)
 
 
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--idle-s", type=float, default=20.0)
+    parser.add_argument("--idle-s", type=float, default=60.0)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     scratch = Path(__file__).parent.parent / ".bench"
     scratch.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=scratch) as name, mosquitto(Path(name)) as port:
         found = measure(Path(name), port, args.idle_s, args.rounds)
+    own = f"{found.rss_mb:.0f} MB ({found.own_mb:.0f} MB its own)"
     figures = [
         Figure("start to first durable event, 20 devices", f"≤ {START_LIMIT_S:.1f} s", "",
                f"{found.start_s:.2f} s ({found.start_cpu_s:.2f} s of CPU)", found.start_s <= START_LIMIT_S),
-        Figure("resident memory, 20 devices, page on", f"≤ {MEMORY_LIMIT_MB:.0f} MB", "", f"{found.rss_mb:.0f} MB",
+        Figure("resident memory, 20 devices, page on", f"≤ {MEMORY_LIMIT_MB:.0f} MB", "", own,
                found.rss_mb <= MEMORY_LIMIT_MB),
         Figure("idle CPU of a core", f"≤ {IDLE_LIMIT_SHARE:.1%}", "", f"{found.idle_share:.2%}",
                found.idle_share <= IDLE_LIMIT_SHARE),

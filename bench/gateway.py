@@ -1,10 +1,10 @@
-"""The whole daemon as a user runs it: MQTT to durable event, start-up, memory, idle cost — beside paho and the limits.
+"""The whole daemon as a user runs it, from MQTT to durable event, beside paho's own loop.
 
-`throughput`: Mosquitto already holds all messages for a gateway that comes back, so the gateway alone is measured, from
+Mosquitto already holds all messages for a gateway that comes back, so the gateway alone is measured, from
 the first committed event to the last (QoS 1 → driver → normaliser → commit with synchronous=FULL → PUBACK). The ceiling
 is paho's own receive-and-acknowledge loop on the same broker in the same run.
 
-    python -m bench.gateway [--messages 20000] [--rounds 3] [--only throughput|footprint]
+    python -m bench.gateway [--messages 20000] [--rounds 3]
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def config(folder: Path, port: int, page: str = "false", more: str = "") -> Path
 @contextlib.contextmanager
 def daemon(path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """`storefront run`, ended in order."""
-    process = subprocess.Popen([sys.executable, "-m", "gateway", "run", "--config", str(path)], stderr=subprocess.PIPE)
+    command = [sys.executable, "-m", "gateway", "run", "--config", str(path)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=Path(__file__).parent.parent)
     try:
         yield process
     finally:
@@ -69,6 +70,7 @@ def daemon(path: Path) -> Iterator[subprocess.Popen[bytes]]:
             process.wait(10)
         except subprocess.TimeoutExpired:
             process.kill()
+            process.wait(5)
 
 
 def heads(journal: Path) -> dict[str, int]:

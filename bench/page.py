@@ -39,7 +39,7 @@ import msgspec
 import psutil
 
 from bench.figures import Figure, print_figures
-from bench.footprint import daemon
+from bench.gateway import daemon
 from bench.mqtt_link import mosquitto, publisher, publishers
 from gateway import event_types as types
 from gateway.access.accounts import Accounts

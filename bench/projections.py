@@ -32,6 +32,7 @@ from bench.figures import Figure, print_figures
 from gateway import event_types as types
 from gateway.clock import FakeClock, rfc3339_s
 from gateway.event import Draft, draft
+from gateway.journal.news import News
 from gateway.journal.reader import JournalReader
 from gateway.journal.writer import JournalWriter
 from gateway.projections.baseline import error_of
@@ -50,6 +51,7 @@ class Direct:
 
     def __init__(self, writer: JournalWriter) -> None:
         self._writer = writer
+        self.news = _Unwaited()
 
     @property
     def is_open(self) -> bool:
@@ -153,6 +155,13 @@ def fold(events: int) -> dict[str, float]:
         if counted != events:
             raise SystemExit(f"{counted} of {events} events were folded")
         return {"took_s": took_s, "rested_s": stop.rested_s, "processor_s": processor_s}
+
+
+class _Unwaited(News):
+    """News for which nobody waits."""
+
+    def after(self, seen: int, timeout_s: float, stop: threading.Event) -> int:
+        return seen
 
 
 class _Resting(threading.Event):

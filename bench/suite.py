@@ -252,7 +252,8 @@ BENCHES = (
         (115, 240),
     ),
     Bench(
-        "footprint", "Start, memory, idle", "bench.footprint", None, (), (), (30, 60),
+        "footprint", "Start, memory, idle", "bench.footprint",
+        None, ("--idle-s", "20"), ("--idle-s", "60"), (30, 90),
     ),
     Bench(
         "page", "The page: time, live numbers, and what twenty viewers cost", "bench.page",

@@ -28,6 +28,7 @@ from gateway.event import Draft
 from gateway.shopper.visit_book import VisitBook
 from gateway.shopper.visit_evidence import PROVES
 from tests.gateway.shopper.shoppers import RULES
+from tests.gateway.shopper.stepped_shop import Unwaited
 from tests.gateway.shopper.visit_shop import VisitShop, key
 
 JOIN, RATE = 0.98, 2000.0
@@ -221,6 +222,7 @@ class Direct:
 
     def __init__(self, writer: Any) -> None:
         self._writer = writer
+        self.news = Unwaited()
 
     def submit(self, work: Callable[[Any], Any]) -> Future[Any]:
         """See `CommitLoop.submit`."""

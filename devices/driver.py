@@ -77,7 +77,10 @@ class Driver:
         raise NotImplementedError
 
     def tick(self, at: Instant) -> Iterable[Reading]:
-        """Called at least every 100 ms (serial) or every second (mqtt), also in silence: for idle ends of frames."""
+        """Called in silence too, for idle ends of frames.
+
+        At least every 100 ms (serial; every half second where nothing has come for two) or every second (mqtt).
+        """
         return ()
 
     def outgoing(self, at: Instant) -> bytes:

@@ -31,9 +31,9 @@ from gateway.intake.place import Place
 from gateway.intake.reading import DeviceState, Reading
 
 _READ_S = 0.05  # also the longest that a driver waits for its tick …
-_LULL_READ_S = 0.25  # … but on a line that has been silent for `_LULL_READS` reads: nothing is under way there
+_LULL_READ_S = 0.5  # … but on a line that has been silent for `_LULL_READS` reads: nothing is under way there
 _LULL_READS = 40
-_RECEIVE_S = 0.5  # a message, an acknowledgement or a publish ends the wait at once
+_RECEIVE_S = 1.0  # how often drivers tick; a message, an acknowledgement, a publish or the end cuts it short
 _OFFER_S = 0.25
 _FAREWELL_S = 1.0
 _BATCH = 256
@@ -55,6 +55,10 @@ class MqttSession(Protocol):
 
     def ack(self, deliveries: Sequence[Delivery]) -> None:
         """Acknowledge, from any thread."""
+        ...
+
+    def wake(self) -> None:
+        """Let `receive` return, from any thread."""
         ...
 
     def close(self) -> None:
@@ -261,6 +265,10 @@ class MqttSource:
         if at.mono_us - self._ticked_us >= 1_000_000:
             self._ticked_us = at.mono_us
             self._tick(at)
+
+    def wake(self) -> None:
+        """See `runtime.worker.Sleeper`."""
+        self._link.wake()
 
     def close(self) -> None:
         """Wait briefly for the last commits so that they are acknowledged, then disconnect.

@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from gateway.errors import ConfigError, JournalError, ProtocolError, Rejected, StorefrontError, Unavailable
 
@@ -29,10 +30,8 @@ EXIT_CODES: dict[type[StorefrontError], int] = {
 
 def main() -> int:
     """The console command; returns the exit code (see the module's docstring)."""
-    from gateway.cli import app
-
     try:
-        result = app(standalone_mode=False)
+        result = _command(sys.argv[1:])
     except StorefrontError as error:
         print(f"storefront: {error.operation}: {error.subject}: {error.reason}", file=sys.stderr)  # noqa: T201
         if error.hint:
@@ -52,6 +51,26 @@ def main() -> int:
             return 130
         raise
     return result if isinstance(result, int) else 0
+
+
+def _command(arguments: list[str]) -> object:
+    """Run what the arguments ask for.
+
+    `run` as the service has it is read here: the library of the command line would stay in the daemon for years, 13 MB
+    and a tenth of a second of its start. Any other way to write it, its mistakes and its help are that library's.
+    """
+    match arguments:
+        case ["run"]:
+            config = None
+        case ["run", "--config" | "-c", file] if not file.startswith("-"):
+            config = Path(file)
+        case _:
+            from gateway.cli import app
+
+            return app(arguments, standalone_mode=False)
+    from gateway.commands import running
+
+    return running.run(config)
 
 
 if __name__ == "__main__":

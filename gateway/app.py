@@ -60,7 +60,6 @@ from gateway.shopper.platform_consents import ConsentDesk
 from gateway.shopper.subjects import ShopperSubjects
 from gateway.shopper.visit_book import VisitBook, VisitDesk
 from gateway.shopper.visit_case import Rules
-from gateway.status.snapshot import PluggedDevice
 from gateway.workers.alert_workers import AlertWorkers
 from gateway.workers.broker import BrokerWorker
 from gateway.workers.erasing import Erasing, Forget
@@ -74,6 +73,7 @@ if TYPE_CHECKING:
     from gateway.counting.camera_desk import CameraDesk
     from gateway.counting.camera_plan import CameraPlan
     from gateway.shopper.coupons import CouponDesk
+    from gateway.status.snapshot import PluggedDevice
     from sync.assembly import Link
     from sync.syncer import SyncState
 
@@ -164,6 +164,7 @@ class Gateway:
         self._link: Link | None = None
         self._syncers: dict[str, Factory] = {}
         self._reload_asked = threading.Event()
+        self._wake: Callable[[], None] = lambda: None  # lets the main thread look at once
         self._ready = False
         self._told_s = 0.0
 
@@ -174,6 +175,8 @@ class Gateway:
             JournalError: the journal cannot be trusted or written.
         """
         signals = Signals(stop, reload) if threading.current_thread() is threading.main_thread() else None
+        if signals is not None:
+            self._wake = signals.wake
         self._add_workers()
         if signals is not None:
             signals.open()
@@ -220,6 +223,7 @@ class Gateway:
     def ask_reload(self) -> None:
         """Have the main thread call `reload` soon; from any thread."""
         self._reload_asked.set()
+        self._wake()
 
     def check(self, settings: Settings) -> None:
         """Look at settings as far as the loader cannot: at the options of drivers and cameras.
@@ -274,6 +278,8 @@ class Gateway:
 
     def plugged(self) -> list[PluggedDevice]:
         """What is in the USB sockets and not set up, as far as it may concern a shop."""
+        from gateway.status.snapshot import PluggedDevice  # only where somebody looks
+
         return [
             PluggedDevice(
                 kind=hint.kind, usb_id=it.device.usb_id, product=it.device.product, address=it.address,
@@ -295,13 +301,13 @@ class Gateway:
     # -- building
 
     def _add_workers(self) -> None:
-        add = self.supervisor.add
-        add("journal", lambda: self.commits, patience_s=60.0, essential=True, stage=JOURNAL)
+        self.supervisor.add("journal", lambda: self.commits, patience_s=60.0, essential=True, stage=JOURNAL)
         self._add_broker(self.plans)
         for name, plans in _sources(self.plans).items():
             self._add_source(name, plans)
         for camera in self.cameras:
             self._add_camera(camera)
+        add = partial(self.supervisor.add, later=True)
         add("replays", lambda: Replays(self), patience_s=90.0, stage=SOURCES)
         add("departures", lambda: Departures(self.normaliser, self.inlet, self.clock), patience_s=10.0, stage=WITNESSES)
         add("audit", lambda: Notes(self.accounts, self.audit, self.commits), patience_s=30.0, stage=WITNESSES)
@@ -358,7 +364,7 @@ class Gateway:
 
         restore = self.settings.coupons.restore_on_return
         clerk = partial(CouponClerk, desk, self.journal_path, restore_on_return=restore)
-        self.supervisor.add("coupon-clerk", clerk, patience_s=60.0, stage=WITNESSES)
+        self.supervisor.add("coupon-clerk", clerk, patience_s=60.0, stage=WITNESSES, later=True)
         if self._coupon_topics():
             topics = (topic_of(self.settings.gateway.store),)
             self.supervisor.add(
@@ -370,7 +376,7 @@ class Gateway:
 
     def _add_visits(self, desk: VisitDesk) -> None:
         book = partial(VisitBook, desk, self.journal_path, self.commits, self.origin, self.clock)
-        self.supervisor.add("visits", book, patience_s=60.0, stage=WITNESSES)
+        self.supervisor.add("visits", book, patience_s=60.0, stage=WITNESSES, later=True)
         settings = self.settings
         if settings.visits.mqtt and self._has_broker():
             from gateway.workers.recognition_topics import RecognitionTopics
@@ -381,7 +387,7 @@ class Gateway:
                     desk.recognition, MqttLink(self._session("mqtt-recognition", ())), settings.gateway.store,
                     settings.visits.lanes,
                 ),
-                patience_s=30.0, stage=WITNESSES,
+                patience_s=30.0, stage=WITNESSES, later=True,
             )  # fmt: skip
 
     def _desk(self) -> CameraDesk:
@@ -413,7 +419,7 @@ class Gateway:
         self._link = link(self)
         made = workers(self, self._link)
         for name, factory in made.items():
-            self.supervisor.add(name, factory, patience_s=PATIENCE_S, stage=DELIVERY)
+            self.supervisor.add(name, factory, patience_s=PATIENCE_S, stage=DELIVERY, later=True)
         self._syncers = {name: made[name] for name in self._link.factories()}
 
     def _feed(self) -> Worker:

@@ -48,6 +48,7 @@ class MqttLink:
         self._outgoing: deque[tuple[str, bytes, int, bool]] = deque()
         self._ears: tuple[socket.socket, socket.socket] | None = None
         self._woken = False
+        self._roused = False
 
     # ── how it is ──
 
@@ -136,7 +137,8 @@ class MqttLink:
             if limit > 0 and (taken := session.take(limit)):
                 return taken
             left_s = until_s - now_s
-            if left_s <= 0:
+            if left_s <= 0 or self._roused:
+                self._roused = False
                 return []
             self._wait(session, ears[0], min(left_s, session.pause_s(now_s)), limit)
 
@@ -161,6 +163,11 @@ class MqttLink:
         if len(self._outgoing) >= _OUTGOING:
             raise Unavailable("publish", self.settings.address, f"{_OUTGOING} messages wait already", self.trouble)
         self._outgoing.append((topic, bytes(payload), qos, retain))
+        self._wake()
+
+    def wake(self) -> None:
+        """Let `receive` return now, or at once when it is called next. From any thread."""
+        self._roused = True
         self._wake()
 
     def close(self) -> None:

@@ -40,7 +40,8 @@ _generations = itertools.count(1)  # of all sessions, so that an acknowledgement
 _CONNACK_S = 5.0
 _BACKOFF_S = (0.5, 10.0)  # first and longest pause between attempts
 _STEADY_S = 5.0  # a connection that lasted this long starts the back-off anew
-_TICK_S = 1.0  # keep-alive is looked after this often, and at least four times in each
+_TICK_S = 1.0  # keep-alive is looked after at most this often
+_CALM_S = 5.0  # and at least this often, and four times in each, while there is a connection
 _HELD_BYTES = 262_144  # read ahead of the taker; beyond this the socket is left alone and TCP holds the broker back
 _HELD_MESSAGES = 2048
 _PINGREQ = b"\xc0\x00"
@@ -121,10 +122,10 @@ class Session:
         return (connection.fileno(), events) if events else None  # without events poll() would report each hang-up
 
     def pause_s(self, now_s: float) -> float:
-        """How long nothing will happen unless a socket or `wake` says so, at most 1 s."""
+        """How long nothing will happen unless a socket or `wake` says so, at most 5 s."""
         if self._client.socket() is None and self._dial is None:
             return min(self._tick_s, max(0.0, self._next_try_s - now_s))
-        return self._tick_s
+        return min(_CALM_S, self._settings.keepalive_s / 4) if self.connected else self._tick_s
 
     def take(self, limit: int) -> list[Delivery]:
         """The oldest messages, at most `limit`."""

@@ -83,6 +83,9 @@ class PortWatch:
             self._again -= 1
             self._usb = self._devices()
             self._addresses = {port.path: port.stable for port in self._lister()}
+        if not self._usb:
+            self._board.plugged = ()
+            return
         taken = {os.path.realpath(address) for address in self._configured() if address.startswith("/")}
         since = {it.device: it.since_wall_s for it in self._board.plugged}
         now_s = self._clock.now().wall_s
@@ -101,6 +104,6 @@ def _listings() -> Hashable:
 
 def _entries(folder: Path) -> list[str]:
     try:
-        return [it.name for it in folder.iterdir()]
+        return os.listdir(folder)  # noqa: PTH208 - every second, and only the names are wanted
     except OSError:
         return []

@@ -11,7 +11,7 @@ import threading
 from gateway.access.accounts import Accounts
 from gateway.access.audit import Audit, Committing
 
-_EVERY_S = 1.0
+_EVERY_S = 2.0
 
 
 class Notes:

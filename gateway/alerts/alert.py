@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from config.settings import Cause, Severity
 
 SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "notice")
+ALERT_TOPIC: Final = "alert-topic"  # the worker that keeps what is up on the shop's broker
 Parameters = dict[str, str | int | float]
 
 

@@ -16,7 +16,7 @@ from gateway.app import Gateway
 from gateway.clock import SystemClock
 from gateway.commands.common import begin_logging, print_json, settings_of
 from gateway.errors import ConfigError, StorefrontError
-from gateway.runtime.memory import keep_memory_private
+from gateway.runtime.memory import keep_memory_private, share_heaps
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +25,7 @@ def run(config: Path | None) -> int:
     """Run the gateway until it is told to stop."""
     settings = settings_of(config)
     begin_logging(settings.log.level)
+    share_heaps()
     if not keep_memory_private():
         log.warning("memory=dumpable hint='a core dump of this process could hold what devices said of persons'")
     if settings.page.enabled:

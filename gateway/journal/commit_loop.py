@@ -23,13 +23,14 @@ import msgspec
 from gateway.errors import JournalError, JournalFull
 from gateway.event import STREAMS, Draft, Stream
 from gateway.intake.inlet import Inlet, Item
+from gateway.journal.news import News
 from gateway.journal.salvage import SalvageReport, open_or_salvage
 from gateway.journal.writer import JournalWriter
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_IDLE_S = 0.5
+_IDLE_S = 1.0  # an event, a transaction or the end cuts it short
 _LOOK_EVERY_S = 1.0
 _FULL_RETRY_S = 1.0
 _LOG_PATIENCE_S = 0.02  # a commit window: events wait no longer for a reader
@@ -54,7 +55,7 @@ class CommitLoop:
         """`window_s`: how long events are collected for one commit; `batch`: a full batch is committed at once."""
         self.counters = CommitCounters()
         self.admitted: tuple[Stream, ...] = STREAMS
-        self.committed = threading.Condition()  # notified after every commit that wrote events
+        self.news = News()
         self._writer = writer
         self._inlet = inlet
         self._window_s = window_s
@@ -87,6 +88,10 @@ class CommitLoop:
             self._step_full(stop)
         elif items := self._inlet.take(self._batch, self._window_s, _IDLE_S, self.admitted):
             self._commit(items)
+
+    def wake(self) -> None:
+        """See `runtime.worker.Sleeper`."""
+        self._inlet.wake()
 
     def close(self) -> None:
         """Commit everything that still waits, then close the journal. What finds no room stays unacknowledged."""
@@ -146,8 +151,7 @@ class CommitLoop:
             self.counters.commits += 1
             self.counters.events += appended.written
             self.counters.worst_commit_s = max(self.counters.worst_commit_s, time.monotonic() - started_s)
-            with self.committed:
-                self.committed.notify_all()
+            self.news.tell(appended.written)
         return result
 
     def _step_full(self, stop: threading.Event) -> None:
@@ -189,8 +193,7 @@ class CommitLoop:
         for item in items:
             if item.receipt is not None:
                 item.receipt()
-        with self.committed:
-            self.committed.notify_all()
+        self.news.tell(appended.written)
         return True
 
     def _run_jobs(self) -> None:
@@ -209,7 +212,7 @@ class CommitLoop:
                 future.set_exception(error)
 
     def _look(self) -> None:
-        """Once a second: which streams still have room, and is the ballast in its place."""
+        """Once a second while events come: which streams still have room, and is the ballast in its place."""
         now_s = time.monotonic()
         if now_s - self._looked_s < _LOOK_EVERY_S:
             return

@@ -22,6 +22,7 @@ from gateway.clock import Clock
 from gateway.errors import JournalFull, Unavailable
 from gateway.event import STREAMS, Stream
 from gateway.journal.cursor import PROJECTION, advance, ensure, forget, position_of
+from gateway.journal.news import News
 from gateway.journal.reader import JournalReader
 from gateway.projections.coupons import Coupons
 from gateway.projections.devices import DeviceEvents
@@ -44,7 +45,8 @@ T = TypeVar("T")
 
 CHUNK = 500  # events of a stream in one transaction: its writing takes a few milliseconds
 CATCH_UP = 2000  # while hardly anything comes in, nobody waits for a longer one
-_IDLE_S = 0.3  # also how late a number on the page may be
+_PACE_S = 0.3  # between two looks, however fast events come; also how late a number on the page may be
+_ASLEEP_S = 5.0  # without news
 _REST = 2.0  # after a full chunk in a busy hour it rests this many times as long as it worked: intake comes first
 _BUSY_PER_S = 20.0  # events that come in
 _REST_MOST_S = 0.2
@@ -61,6 +63,11 @@ class Commits(Protocol):
     @property
     def is_open(self) -> bool:
         """True while the journal takes events."""
+        ...
+
+    @property
+    def news(self) -> News:
+        """Word of events that have been written."""
         ...
 
     def submit(self, work: Callable[[sqlite3.Connection], T]) -> Future[T]:
@@ -118,13 +125,14 @@ class Projector:
         self._full = False
         self._chunk = CHUNK
         self._more = False  # the last look was cut off by the chunk's length or size
+        self._seen = 0  # of the news
         self._heads: tuple[float, int] | None = None  # monotonic seconds, and the events there were
 
     def open(self) -> None:
         """Nothing yet: the journal may still be opening."""
 
     def step(self, stop: threading.Event) -> None:
-        """Fold one chunk of every stream, then rest.
+        """Wait for events, fold one chunk of every stream, then rest.
 
         Raises:
             Unavailable: the journal did not answer in time.
@@ -133,6 +141,8 @@ class Projector:
         if not self._commits.is_open:
             stop.wait(0.05)
             return
+        if self._ready and not self._more:
+            self._seen = self._commits.news.after(self._seen, _ASLEEP_S, stop)
         began_s = self._clock.now().mono_s
         try:
             if not self._ready:
@@ -160,7 +170,11 @@ class Projector:
             stop.wait(min(_REST_MOST_S, _REST * (now_s - began_s)) if busy else 0.0)
         else:
             self._chunk = CHUNK
-            stop.wait(_IDLE_S)
+            stop.wait(_PACE_S)
+
+    def wake(self) -> None:
+        """See `runtime.worker.Sleeper`."""
+        self._commits.news.wake()
 
     def close(self) -> None:
         """Release the reader."""

@@ -15,7 +15,7 @@ from random import Random
 from gateway.clock import Clock
 from gateway.errors import ConfigError, JournalError, JournalFull, StorefrontError, Unavailable
 from gateway.runtime.backoff import Backoff, RestartBudget
-from gateway.runtime.worker import Factory, State, Worker, WorkerState
+from gateway.runtime.worker import Factory, Sleeper, State, Worker, WorkerState
 
 _log = logging.getLogger(__name__)
 
@@ -105,12 +105,14 @@ class Shell:
         with self._lock:
             self._factory = factory
             self.halt.set()
+        self._rouse()
 
     def end(self) -> None:
         """Ask for the end: the present worker is closed in the next turn and `ended` becomes True."""
         with self._lock:
             self._ending = True
             self.halt.set()
+        self._rouse()
 
     def stuck(self) -> bool:
         """True when the worker's thread should have shown progress by now and has not."""
@@ -213,6 +215,11 @@ class Shell:
                 _log.warning("worker=%s close_failed=%s", self.name, _told(error)[0])
             return error
         return None
+
+    def _rouse(self) -> None:
+        worker = self._worker
+        if isinstance(worker, Sleeper):
+            worker.wake()
 
     def _extend(self) -> float:
         now_s = self._clock.now().mono_s

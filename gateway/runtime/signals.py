@@ -18,6 +18,7 @@ from collections.abc import Callable
 from types import FrameType
 
 _ENDING = (signal.SIGTERM, signal.SIGINT)
+_NO_SIGNAL = b"\0"
 
 Handler = Callable[[int, FrameType | None], object] | int | None
 
@@ -70,6 +71,12 @@ class Signals:
                 self._note(number)
         self._tell()
         return event.is_set()
+
+    def wake(self) -> None:
+        """Let a `wait` return now. From any thread."""
+        if (writer := self._writer) is not None:
+            with contextlib.suppress(OSError):  # full: it is about to return; closed: nobody waits any more
+                writer.send(_NO_SIGNAL)
 
     def close(self) -> None:
         """Put everything back as it was."""

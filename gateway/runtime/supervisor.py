@@ -17,7 +17,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from gateway.clock import Clock
 from gateway.runtime.backoff import Backoff
@@ -27,7 +27,9 @@ from gateway.runtime.worker import Factory, Wait, WorkerState, wait
 _log = logging.getLogger(__name__)
 
 BACKOFF = Backoff(0.5, 4.0)  # a device that was plugged in again is tried within 4 s
-BEAT_S = 0.25
+_BEAT_S = 1.0  # also how late a fatal error is raised: nothing is acknowledged any more by then
+_BEGINNING_BEAT_S = 0.25  # until the gateway takes events and all workers have begun
+_LATER_S = 1.0  # a salvage may take minutes; the page is there to say so
 _ALONE_S = 2.0  # how long `remove` waits for one worker
 
 
@@ -48,6 +50,7 @@ class Supervisor:
         self._shells: dict[str, Shell] = {}
         self._threads: dict[Shell, threading.Thread] = {}
         self._leaving: list[Shell] = []  # removed, but its thread has not come back yet
+        self._later: set[str] = set()
         self._started = False
         self._raised: BaseException | None = None
 
@@ -60,6 +63,7 @@ class Supervisor:
         essential: bool = False,
         stage: int = 0,
         backoff: Backoff = BACKOFF,
+        later: bool = False,
     ) -> None:
         """Take a worker in; it starts with `run`, or at once if that is under way.
 
@@ -70,6 +74,8 @@ class Supervisor:
             essential: the gateway cannot be without it: its crash ends `run`.
             stage: its place in the order of stopping, lowest first.
             backoff: waits after outages and crashes.
+            later: it begins when the essential workers are open, or a second after them: what takes events in shares
+                neither processor nor interpreter with what only looks at them.
 
         Raises:
             ValueError: the name is taken.
@@ -84,6 +90,8 @@ class Supervisor:
             self._shells[name] = shell
             if self._started:
                 self._start(shell)
+            elif later:
+                self._later.add(name)
 
     def replace(self, name: str, factory: Factory) -> None:
         """Close the worker's object and go on at once with one from a new factory, on the same thread.
@@ -145,7 +153,8 @@ class Supervisor:
 
         Args:
             stop: ends the watch.
-            beat: called on this thread four times a second: watchdog, READY, reload. It must return soon.
+            beat: called on this thread once a second, more often at first, and whenever `wait` returns early: watchdog,
+                READY, reload. It must return soon.
             wait: how this thread waits; the main thread waits on its signals (`Signals.wait`).
 
         Raises:
@@ -154,13 +163,19 @@ class Supervisor:
         """
         with self._lock:
             self._started = True
-            for shell in sorted(self._shells.values(), key=lambda shell: -shell.stage):  # the writer before its sources
-                self._start(shell)
+            later = [shell for name, shell in self._shells.items() if name in self._later]
+            self._start_all(shell for shell in self._shells.values() if shell not in later)
         pause = wait or self._wait
+        begun_s = time.monotonic()
         while True:
             self._raise_fatal()
             beat()
-            if pause(stop, BEAT_S):
+            ready = self.ready()
+            if later and (ready or time.monotonic() - begun_s >= _LATER_S):
+                with self._lock:
+                    self._start_all(shell for shell in later if self._shells.get(shell.name) is shell)
+                later = []
+            if pause(stop, _BEAT_S if ready and not later else _BEGINNING_BEAT_S):
                 return
 
     def stop(self, timeout_s: float = 5.0) -> list[str]:
@@ -203,6 +218,10 @@ class Supervisor:
             if shell.fatal is not None and self._raised is None:
                 self._raised = shell.fatal
                 raise shell.fatal
+
+    def _start_all(self, shells: Iterable[Shell]) -> None:
+        for shell in sorted(shells, key=lambda shell: -shell.stage):  # the writer before its sources
+            self._start(shell)
 
     def _start(self, shell: Shell) -> None:
         # daemon: `stop` ends a thread in order; one that hangs in a system call must not keep the process from ending.

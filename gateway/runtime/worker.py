@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -38,13 +38,26 @@ class Worker(Protocol):
     def step(self, stop: threading.Event) -> None:
         """Do one bounded unit of work, about a second at most, then return; called again at once.
 
-        A worker without anything to do waits here, on its own I/O or on `stop`, with a time-out. When `stop` is set the
-        step should return soon; `stop` belongs to this object's life and must not be kept beyond `close`.
+        A worker without anything to do waits here until something is due, with a time-out: on `stop` as long as it
+        likes within its patience, on its own I/O half a second, or longer as a `Sleeper`. When `stop` is set the step
+        should return soon; `stop` belongs to this object's life and must not be kept beyond `close`.
         """
         ...
 
     def close(self) -> None:
         """Finish what was accepted (within a second) and release everything."""
+        ...
+
+
+@runtime_checkable
+class Sleeper(Worker, Protocol):
+    """A worker that waits long on something else than `stop`: nobody has to look again and again whether it is set."""
+
+    def wake(self) -> None:
+        """`stop` is set: a step that waits returns now, and so does one that is about to wait.
+
+        From any thread, at any time in the object's life, also before `open` and after `close`. Must not wait.
+        """
         ...
 
 

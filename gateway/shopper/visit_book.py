@@ -45,6 +45,7 @@ SUBJECTS = (
 CHUNK = 2_000
 _READ_BYTES = 4 << 20
 _REST_S = 1.0
+_ASLEEP_S = 5.0  # without news from the journal: so late may the end of a visit be noticed
 _ANSWER_S = 20.0
 _FULL_RETRY_S = 1.0
 _KEEP_EVERY = 5_000  # events without anything to write, read again after a crash
@@ -157,12 +158,14 @@ class VisitBook:
         self._epochs = ""
         self._blocked: dict[str, int] = {}
         self._reviewed_s = 0.0
+        self._seen = 0  # of the journal's news
+        self._more = False
 
     def open(self) -> None:
         """Nothing yet: the journal may still be opening."""
 
     def step(self, stop: threading.Event) -> None:
-        """Take one chunk of each stream, tell what has ended, rest.
+        """Wait for events, take one chunk of each stream, tell what has ended, rest.
 
         Raises:
             Unavailable: the journal did not answer in time.
@@ -171,9 +174,11 @@ class VisitBook:
         if not self._commits.is_open:
             stop.wait(0.05)
             return
+        if self._machine is not None and not self._more:
+            self._seen = self._commits.news.after(self._seen, _ASLEEP_S, stop)
         try:
             machine = self._prepare(stop) if self._machine is None else self._machine
-            more = self._fold(machine, stop)
+            self._more = self._fold(machine, stop)
         except JournalFull:
             self._machine = None
             stop.wait(_FULL_RETRY_S)
@@ -184,8 +189,12 @@ class VisitBook:
         except Unavailable:
             self._machine = None  # what is in memory may be ahead of the tables
             raise
-        if not more:
+        if not self._more:
             stop.wait(_REST_S)
+
+    def wake(self) -> None:
+        """See `runtime.worker.Sleeper`."""
+        self._commits.news.wake()
 
     def close(self) -> None:
         """Release the reader."""

@@ -11,7 +11,10 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import time
 from collections import Counter
+from email.utils import formatdate
+from functools import lru_cache
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -82,6 +85,7 @@ def protocol(limits: Limits) -> type[asyncio.Protocol]:
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
+            self.server_state.default_headers = [_date(int(time.time()))]
             super().data_received(data)
             if self.cycle is None or self.cycle.response_complete:  # of a head, or of a body that nobody wants any more
                 self._await_head()
@@ -112,6 +116,12 @@ def protocol(limits: Limits) -> type[asyncio.Protocol]:
                 self._stall_timer = None
 
     return Bounded
+
+
+@lru_cache(maxsize=1)
+def _date(now_s: int) -> tuple[bytes, bytes]:
+    """The `Date` of answers, made when something is asked: uvicorn wakes every second for it (RFC 9110, §6.6.1)."""
+    return b"date", formatdate(now_s, usegmt=True).encode()
 
 
 class Loop(asyncio.SelectorEventLoop):

@@ -6,6 +6,7 @@ The page, the feed and the tills' counter are each one of these with another app
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
 import time
@@ -18,9 +19,11 @@ from gateway.access.server_tls import ServerTls
 from gateway.errors import Unavailable
 from gateway.status.connection import Limits, Loop, bound, protocol
 
+LOOK_AFTER_S = 5.0  # how often its worker calls `look_after`
 _BACKLOG = 64
 _HEAD_BYTES = 16_384
 _CLOSE_S = 1.0
+_COMING_IN_S = 0.01  # whoever is accepted in the last turn of the loop begins first: asyncio would forget them open
 _FORCED_S = 0.3  # of it, for connections that do not end by themselves
 
 
@@ -44,7 +47,7 @@ class HttpServer:
         self._name, self._host, self._port, self._tls = name, host, port, tls
         self._limits, self._most, self._keep_alive_s = limits, most, keep_alive_s
         self._socket: socket.socket | None = None
-        self._server: uvicorn.Server | None = None
+        self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
     @property
@@ -74,13 +77,14 @@ class HttpServer:
             app, loop="asyncio", http=protocol(self._limits), ws="none", lifespan="off", log_config=None,
             access_log=False, log_level="warning", server_header=False, proxy_headers=False,
             limit_concurrency=self._most, timeout_keep_alive=self._keep_alive_s, timeout_graceful_shutdown=1,
-            h11_max_incomplete_event_size=_HEAD_BYTES, backlog=_BACKLOG,
+            h11_max_incomplete_event_size=_HEAD_BYTES, backlog=_BACKLOG, date_header=False,
         )  # fmt: skip
         config.load()
         config.ssl = context
-        server, listening = uvicorn.Server(config), self._socket
+        server, listening = _Server(config), self._socket
 
         async def serve() -> None:
+            server.loop = asyncio.get_running_loop()
             begun()
             await server.serve(sockets=[listening])
 
@@ -106,7 +110,7 @@ class HttpServer:
         """End it within a second; safe on one that never began."""
         deadline_s = time.monotonic() + _CLOSE_S
         if self._server is not None:
-            self._server.should_exit = True
+            self._server.end()
         if self._thread is not None:
             self._thread.join(_CLOSE_S - _FORCED_S)
             if self._thread.is_alive() and self._server is not None:
@@ -138,3 +142,24 @@ class HttpServer:
                 f"another program uses this port: end it, or set {self._name}.port to another one",
             ) from error  # fmt: skip
         return listening
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, told when to end: its own loop looks ten times a second whether it should, and what day it is."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.loop: asyncio.AbstractEventLoop | None = None  # once it runs
+        self._ended = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        """Until `end`."""
+        await self._ended.wait()
+        await asyncio.sleep(_COMING_IN_S)
+
+    def end(self) -> None:
+        """From any thread, at any time."""
+        self.should_exit = True  # for one that has not begun
+        if self.loop is not None:
+            with contextlib.suppress(RuntimeError):  # it has ended already
+                self.loop.call_soon_threadsafe(self._ended.set)

@@ -28,7 +28,7 @@ from gateway.reports.render import Format
 from gateway.reports.words import Language
 from gateway.status.connection import Limits
 from gateway.status.guard import Guard
-from gateway.status.http_server import HttpServer
+from gateway.status.http_server import LOOK_AFTER_S, HttpServer
 from gateway.status.observer import Gateway, Observer
 from gateway.status.page import Page
 from gateway.status.quarantine import Replayed
@@ -47,7 +47,6 @@ _AT_ONCE_S = 0.1  # and this old for viewers who look at the same moments: what 
 _QUESTIONS = 128
 _CONNECTIONS = 100
 _ANSWER_S = 10.0
-_WAIT_S = 0.25
 _LOOK_S = 0.2
 
 
@@ -105,13 +104,17 @@ class StatusServer:
         log.info("page=open address=%s", self._server.url)
 
     def step(self, stop: threading.Event) -> None:
-        """Answer what was asked within a quarter of a second.
+        """Wait for questions and answer them.
 
         Raises:
             Unavailable: the server has ended.
         """
         self._server.look_after()
-        self._desk.answer(_WAIT_S)
+        self._desk.answer(LOOK_AFTER_S)
+
+    def wake(self) -> None:
+        """See `runtime.worker.Sleeper`."""
+        self._desk.wake()
 
     def close(self) -> None:
         """End the server, then release what it looked at."""
@@ -239,6 +242,11 @@ class _Desk:
             self._answer(*self._questions.get(timeout=timeout_s))
             for _ in range(_QUESTIONS):
                 self._answer(*self._questions.get_nowait())
+
+    def wake(self) -> None:
+        """Let `answer` return; where questions wait it will anyway. From any thread."""
+        with contextlib.suppress(queue.Full):
+            self._questions.put_nowait((lambda: None, Future()))
 
     def stop(self) -> None:
         """Let the streams end; nothing is answered any more."""

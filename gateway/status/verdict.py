@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from config.settings import Severity
+from gateway.alerts.alert import ALERT_TOPIC
 from gateway.alerts.rules import cause_of
 from gateway.status.snapshot import Device, Snapshot, Worker
 
@@ -25,7 +26,6 @@ _BUFFER_WARNING_H = 24.0
 _WAL_BYTES = 32 << 20
 _BEHIND = 20_000
 _TOLD_BY_ITSELF: Final = ("sync.unauthorised", "sync.closed", "sync.refuses-everything", "journal_log_large")
-ALERT_TOPIC: Final = "alert-topic"
 _AT_BROKER: Final = ("broker", "coupon-topics", "recognition", ALERT_TOPIC)  # parts that cannot work without it
 _DARK: Final = {
     "till": ("till_faulted", "till_stale"),

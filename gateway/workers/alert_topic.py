@@ -15,7 +15,7 @@ from gateway.alerts.desk import AlertDesk
 from gateway.clock import Clock
 from gateway.workers.alert_words import speaker_of, topic_payload
 
-_LOOK_S: Final = 0.5
+_LOOK_S: Final = 2.0
 _AGAIN_S: Final = 600.0  # the topic is written anew, for a broker that has forgotten it
 
 
@@ -37,6 +37,10 @@ class Session(Protocol):
 
     def publish(self, topic: str, payload: bytes, qos: int = ..., retain: bool = ...) -> None:
         """Send a message."""
+        ...
+
+    def wake(self) -> None:
+        """Let `receive` return, from any thread."""
         ...
 
     def close(self) -> None:
@@ -74,6 +78,10 @@ class AlertTopic:
         payload = topic_payload(self._desk.view().now, int(now.wall_s * 1000), self._speaker)
         self._session.publish(self._topic, json.dumps(payload, ensure_ascii=False).encode(), retain=True)
         self._written, self._written_s = state, now.mono_s
+
+    def wake(self) -> None:
+        """See `runtime.worker.Sleeper`."""
+        self._session.wake()
 
     def close(self) -> None:
         """Disconnect; where the topic was switched off, nothing is left standing on it."""

@@ -78,15 +78,15 @@ class AlertWatch:
         self._desk.open()
 
     def step(self, stop: threading.Event) -> None:
-        """Look when it is time, or wait half a second.
+        """Look when it is time, or wait for it.
 
         Raises:
             JournalError: the journal cannot be read.
             Unavailable: the state cannot be kept.
         """
         now = self._gateway.clock.now()
-        if self._looked_s is not None and now.mono_s - self._looked_s < EVERY_S:
-            stop.wait(0.5)
+        if self._looked_s is not None and (left_s := self._looked_s + EVERY_S - now.mono_s) > 0:
+            stop.wait(left_s)
             return
         self._looked_s = now.mono_s
         if self._gateway.commits.is_open:

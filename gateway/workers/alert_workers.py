@@ -8,30 +8,31 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from random import SystemRandom
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from config.settings import AlertSettings
 from devices.transports.mqtt import MqttLink
 from devices.transports.mqtt_settings import MqttSettings
+from gateway.alerts.alert import ALERT_TOPIC
 from gateway.runtime.supervisor import Supervisor
 from gateway.runtime.worker import Factory
-from gateway.status.verdict import ALERT_TOPIC
-from gateway.workers.alert_watch import AlertWatch
-from gateway.workers.alert_watch import Gateway as Watched
 
 WATCH = "alerts"
 _PATIENCE_S = 60.0
 
 
-class Gateway(Watched, Protocol):
-    """What is needed of `gateway.app.Gateway`."""
+if TYPE_CHECKING:
+    from gateway.workers.alert_watch import Gateway as Watched
 
-    @property
-    def supervisor(self) -> Supervisor:
-        """Who runs the workers."""
-        ...
+    class Gateway(Watched, Protocol):
+        """What is needed of `gateway.app.Gateway`."""
+
+        @property
+        def supervisor(self) -> Supervisor:
+            """Who runs the workers."""
+            ...
 
 
 class _Wanted(msgspec.Struct, frozen=True):
@@ -76,7 +77,7 @@ class AlertWorkers:
             said.append(f"{name} removed")
         for name, it in wanted.items():
             if name not in self._running:
-                supervisor.add(name, it.make, patience_s=_PATIENCE_S, stage=it.stage)
+                supervisor.add(name, it.make, patience_s=_PATIENCE_S, stage=it.stage, later=True)
                 said.append(f"{name} added")
             elif self._running[name] != it.like:
                 supervisor.replace(name, it.make)
@@ -89,11 +90,9 @@ class AlertWorkers:
     def _wanted(self, alerts: AlertSettings) -> dict[str, _Wanted]:
         if not alerts.enabled:
             return {}
-        from sync.alarms import committing
-
         gateway, desk, clock = self._gateway, self._gateway.alerts, self._gateway.clock
         watching, telling = self._stages
-        found = {WATCH: _Wanted(None, partial(AlertWatch, gateway, desk, committing(gateway.inlet)), watching)}
+        found = {WATCH: _Wanted(None, self._watch, watching)}
         if alerts.mqtt and self._has_broker():
             found[ALERT_TOPIC] = _Wanted(None, self._topic, telling)
         if alerts.webhooks:
@@ -103,6 +102,13 @@ class AlertWorkers:
                 make = partial(Telling, gateway.settings, hook, desk, clock, SystemRandom())
                 found[f"webhook-{hook.name}"] = _Wanted(hook, make, telling)
         return found
+
+    def _watch(self) -> Any:
+        from gateway.workers.alert_watch import AlertWatch  # most of what the page knows, too: after the first events
+        from sync.alarms import committing
+
+        gateway = self._gateway
+        return AlertWatch(gateway, gateway.alerts, committing(gateway.inlet))
 
     def _topic(self) -> Any:
         from gateway.workers.alert_topic import AlertTopic

@@ -39,7 +39,7 @@ from gateway.shopper.coupon_rules import Limits
 from gateway.shopper.coupons import CouponDesk
 from gateway.status.connection import Limits as ConnectionLimits
 from gateway.status.guard import hosts_for
-from gateway.status.http_server import HttpServer
+from gateway.status.http_server import LOOK_AFTER_S, HttpServer
 
 log = logging.getLogger(__name__)
 
@@ -210,7 +210,7 @@ class CouponServer:
             Unavailable: it has ended.
         """
         self._server.look_after()
-        stop.wait(0.5)
+        stop.wait(LOOK_AFTER_S)
 
     def close(self) -> None:
         """End the server; safe on one that never began."""

@@ -36,7 +36,7 @@ from gateway.shopper.platform_consents import ConsentDesk
 from gateway.shopper.subjects import ShopperSubjects
 from gateway.shopper.visit_book import VisitDesk
 from gateway.status.connection import Limits
-from gateway.status.http_server import HttpServer
+from gateway.status.http_server import LOOK_AFTER_S, HttpServer
 from sync.alarms import EventAlarms, committing, offering
 from sync.assembly import PATIENCE_S, Link, platform_options
 from sync.enrolment import Identity
@@ -209,7 +209,7 @@ class FeedServer:
             Unavailable: it has ended.
         """
         self._server.look_after()
-        stop.wait(0.5)
+        stop.wait(LOOK_AFTER_S)
 
     def close(self) -> None:
         """End the server, release the journal."""

@@ -44,6 +44,7 @@ _LANE = ".housekeeping"
 _OFFER_S = 0.25
 _OFFERS = 4
 _LOOK_EVERY_S = 10.0
+_SWEEP_SEEN_S = 5.0  # how long after the calendar a sweep may begin
 _IDENTITY_EVERY_S = 3600.0
 _CALM_S = 5.0
 _STEPS = 20  # chunks of 500 rows in one step of the worker
@@ -133,7 +134,7 @@ class Calendar:
         """Nothing to acquire."""
 
     def step(self, stop: threading.Event) -> None:
-        """Run what is due, or wait a second at most."""
+        """Run what is due, or wait for it."""
         if self._calm:
             self._schedule.step(stop)
         else:
@@ -167,7 +168,7 @@ class Housekeeping:
         """Nothing yet: the journal may still be opening, and a salvage takes its time."""
 
     def step(self, stop: threading.Event) -> None:
-        """Do what is due, or wait a second."""
+        """Do what is due, or wait until something is."""
         now = self._gateway.clock.now()
         if not self._gateway.commits.is_open:
             stop.wait(0.25)
@@ -185,7 +186,7 @@ class Housekeeping:
             if self._chores.sweep.is_set():
                 self._sweep(stop)
             else:
-                stop.wait(1.0)
+                stop.wait(_SWEEP_SEEN_S)
         except JournalFull:
             stop.wait(1.0)  # the commit loop says so; deleting is tried again
         except JournalError:

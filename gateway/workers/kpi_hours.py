@@ -26,6 +26,7 @@ from gateway.projections.store_time import StoreTime
 _LANE = ".key-figures"
 _OFFER_S = 0.25
 _LOOK_EVERY_S = 30.0
+_PAUSE_S = 5.0
 _AGAIN_EVERY_S = 600.0  # how often hours that were told are looked at again
 SETTLED_MS = 240_000  # after an hour's end: counters tell their intervals late
 LOOKS_BACK_MS = 48 * HOUR_MS
@@ -74,7 +75,7 @@ class KpiHours:
             self._waiting = Item(drafts) if drafts else None
         if self._waiting is not None and self._gateway.inlet.offer(_LANE, self._waiting, _OFFER_S):
             self._waiting = None
-        stop.wait(1.0)
+        stop.wait(_PAUSE_S)
 
     def close(self) -> None:
         """Release the reader."""

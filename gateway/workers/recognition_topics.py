@@ -18,7 +18,7 @@ from gateway.clock import rfc3339_s
 from gateway.errors import Rejected, Unavailable
 from gateway.shopper.hints import Notice, Recognition
 
-_STEP_S = 0.5
+_STEP_S = 1.0
 _BAD = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
@@ -35,6 +35,10 @@ class Session(Protocol):
 
     def publish(self, topic: str, payload: bytes, qos: int = ..., retain: bool = ...) -> None:
         """Send a message."""
+        ...
+
+    def wake(self) -> None:
+        """Let `receive` return, from any thread."""
         ...
 
     def close(self) -> None:
@@ -67,6 +71,10 @@ class RecognitionTopics:
             except (Rejected, Unavailable):
                 self.untold += 1
         self._session.receive(_STEP_S, 0)
+
+    def wake(self) -> None:
+        """See `runtime.worker.Sleeper`."""
+        self._session.wake()
 
     def close(self) -> None:
         """Disconnect."""

@@ -23,6 +23,7 @@ _LANE = ".stock"
 _OFFER_S = 0.25
 _AT_ONCE = 1000
 _EVERY_S = 3600.0
+_PAUSE_S = 5.0  # between a thousand lines and the next, and between two looks at the clock
 _BEHIND_MOST = 500
 
 
@@ -63,7 +64,7 @@ class StockHours:
             self._waiting = self._look()
         if self._waiting is not None and self._gateway.inlet.offer(_LANE, self._waiting, _OFFER_S):
             self._waiting = None
-        stop.wait(1.0)
+        stop.wait(_PAUSE_S)
 
     def close(self) -> None:
         """Release the reader."""

@@ -171,9 +171,8 @@ def _tell_first(commits: object) -> None:
     from gateway.journal.commit_loop import CommitLoop
 
     assert isinstance(commits, CommitLoop)
-    with commits.committed:
-        while not commits.counters.events:
-            commits.committed.wait(1.0)
+    while not commits.news.after(0, 1.0, threading.Event()):
+        pass
     os.write(1, b"first\n")
 
 

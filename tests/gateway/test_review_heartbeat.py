@@ -105,7 +105,7 @@ def test_departures_come_back_while_nothing_is_taken_and_lose_none(stop: threadi
     inlet.offer(".departures", Item([Draft("observations", "x", b"{}")]))
     worker = Departures(normaliser, inlet, clock)
     going = threading.Event()
-    timer = threading.Timer(60.0, going.set)
+    timer = threading.Timer(6.0, going.set)
     timer.start()
     worker.step(going)
     assert not going.is_set()

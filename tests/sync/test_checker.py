@@ -1,4 +1,4 @@
-"""Nothing is lost and nothing repeated over two hundred and fifty kills and a lossy line — and the checker can tell."""
+"""Nothing is lost and nothing repeated over five hundred kills and a lossy line — and the checker can tell."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 def checked(*arguments: str) -> dict[str, Any]:
     """The report of a checker in a process of its own."""
     ran = subprocess.run(
-        [sys.executable, "-m", "tests.sync.checker", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=560,
+        [sys.executable, "-m", "tests.sync.checker", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=400,
         check=False,
     )  # fmt: skip
     assert ran.stdout, ran.stderr
@@ -27,25 +27,25 @@ def checked(*arguments: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_two_hundred_and_fifty_kills_over_a_lossy_line_lose_and_repeat_nothing() -> None:
+@pytest.mark.timeout(420)
+def test_five_hundred_kills_over_a_lossy_line_lose_and_repeat_nothing() -> None:
     """0 missing, 0 twice, 0 out of order, 0 altered; every poison event in quarantine with its first verdict."""
     with ThreadPoolExecutor(2) as pool:
         runs = [
-            pool.submit(checked, "--kills", "125", "--seed", "11"),
-            pool.submit(checked, "--kills", "125", "--seed", "12", "--restore"),
+            pool.submit(checked, "--kills", "255", "--seed", "11"),
+            pool.submit(checked, "--kills", "255", "--seed", "12", "--restore"),
         ]
         reports = [run.result() for run in runs]
     for report in reports:
         assert report["wrong"] == {}, report
-        assert report["acknowledged"] > 500
-        assert report["poison"] > 5
-        assert report["looks"] > 75
-    assert sum(sum(report["kills"].values()) for report in reports) >= 250
+        assert report["acknowledged"] > 3000
+        assert report["poison"] > 10
+        assert report["looks"] > 150
+    assert sum(sum(report["kills"].values()) for report in reports) >= 500
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(420)
 def test_the_checker_catches_every_seeded_fault() -> None:
     """A cursor moved on any 200, events dropped on 4xx, lost verdicts, a kept epoch, early acknowledgements."""
     seeded = {
@@ -55,11 +55,7 @@ def test_the_checker_catches_every_seeded_fault() -> None:
         "epoch-kept": ("missing", ("--kills", "18", "--restore")),
         "ack-before-commit": ("missing", ("--kills", "30")),
     }
-
-    def caught(fault: str) -> bool:
-        """Within three runs: where a kill falls is chance, and a fault shows only at some places."""
-        expected, how = seeded[fault]
-        return any(expected in checked("--seed-fault", fault, "--seed", str(seed), *how)["wrong"] for seed in (1, 2, 3))
-
     with ThreadPoolExecutor(2) as pool:
-        assert dict(zip(seeded, pool.map(caught, seeded), strict=True)) == dict.fromkeys(seeded, True)
+        runs = {fault: pool.submit(checked, "--seed-fault", fault, *how) for fault, (_, how) in seeded.items()}
+        for fault, (expected, _) in seeded.items():
+            assert expected in runs[fault].result()["wrong"], (fault, runs[fault].result())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 import time
 from collections.abc import Iterator
 
@@ -315,6 +316,26 @@ def test_waiting_is_bounded_while_there_is_no_broker() -> None:
         assert 0.35 < time.monotonic() - began_s < 20.0
     finally:
         link.close()
+
+
+def test_a_wake_ends_a_wait_that_goes_on_and_one_that_is_about_to_begin() -> None:
+    """The end of a worker is heard at once, whatever time-out it has given; a link that is closed hears nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    link = MqttLink(MqttSettings(client_id="gw", port=port))
+    link.wake()
+    link.open()
+    try:
+        began_s = time.monotonic()
+        link.receive(60)
+        timer = threading.Timer(0.1, link.wake)
+        timer.start()
+        link.receive(60)
+        timer.join()
+        assert time.monotonic() - began_s < 30
+    finally:
+        link.close()
+    link.wake()
 
 
 def test_an_idle_link_costs_nothing(stage: Stage) -> None:

@@ -6,7 +6,7 @@ import errno
 import os
 import time
 import tty
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,6 @@ import pytest
 from devices.transports.line import line_for
 from devices.transports.serial_line import SerialLine, _refused, ports
 from gateway.errors import Unavailable
-from tests.patience import PATIENCE_S
 
 
 class PtyDevice:
@@ -43,24 +42,16 @@ def device(tmp_path: Path) -> Iterator[PtyDevice]:
         pty.unplug()
 
 
-def whole(read: Callable[[], bytes], length: int) -> bytes:
-    """What comes until there are so many bytes: a busy kernel hands on a long message in pieces."""
-    got = b""
-    while len(got) < length and (piece := read()):
-        got += piece
-    return got
-
-
 def test_bytes_go_both_ways_whole(device: PtyDevice) -> None:
-    """What the device sends arrives whole, what we write arrives there, FF and 00 included."""
+    """What the device sends arrives in one read, what we write arrives there, FF and 00 included."""
     line = line_for(str(device.name))
     line.open()
     try:
         sent = bytes(range(256)) * 8
         os.write(device.master, sent)
-        assert whole(lambda: line.read(PATIENCE_S), len(sent)) == sent
+        assert line.read(1.0) == sent
         line.write(sent)
-        assert whole(lambda: os.read(device.master, 4096), len(sent)) == sent
+        assert os.read(device.master, 4096) == sent
     finally:
         line.close()
 
@@ -84,7 +75,7 @@ def test_seven_even_one_and_an_odd_speed_open(device: PtyDevice) -> None:
     line.open()
     try:
         os.write(device.master, b"S   1.250kg\r\n")
-        assert line.read(PATIENCE_S) == b"S   1.250kg\r\n"
+        assert line.read(1.0) == b"S   1.250kg\r\n"
     finally:
         line.close()
 
@@ -103,7 +94,7 @@ def test_unplug_is_unavailable_and_replug_under_the_same_name_works(device: PtyD
     first_path = device.path
     device.unplug()
     with pytest.raises(Unavailable, match="gone"):
-        line.read(PATIENCE_S)
+        line.read(1.0)
     with pytest.raises(Unavailable):
         line.write(b"\xbb\x00\x22\x00\x00\x22\x7e")
     line.close()
@@ -116,7 +107,7 @@ def test_unplug_is_unavailable_and_replug_under_the_same_name_works(device: PtyD
     try:
         line.open()
         os.write(again.master, b"\x02")
-        assert line.read(PATIENCE_S) == b"\x02"
+        assert line.read(1.0) == b"\x02"
         assert again.path != first_path
     finally:
         line.close()
@@ -136,8 +127,8 @@ def test_unplug_during_a_waiting_read_is_noticed_at_once(device: PtyDevice) -> N
     try:
         began_s = time.monotonic()
         with pytest.raises(Unavailable):
-            line.read(PATIENCE_S)
-        assert time.monotonic() - began_s < PATIENCE_S / 2
+            line.read(20.0)
+        assert time.monotonic() - began_s < 10.0
     finally:
         puller.join()
         line.close()
@@ -163,7 +154,7 @@ def test_opening_twice_keeps_the_line(device: PtyDevice) -> None:
     line.open()
     line.open()
     os.write(device.master, b"x")
-    assert line.read(PATIENCE_S) == b"x"
+    assert line.read(1.0) == b"x"
     line.close()
 
 

@@ -174,13 +174,13 @@ def test_no_bank_raises(header: int, rest: bytes, pc: str | None) -> None:
 
 
 def test_it_is_fast_and_its_memory_bounded() -> None:
-    """Far more than any reader says, on any machine (the bench measures: 50,000 new a second); a cache with a lid."""
+    """At least half of 50,000 new EPCs a second on a busy machine (the bench measures); the cache has a lid."""
     banks = [sgtin(5, 614141, 812345, serial) for serial in range(5_000)]
     decode(banks[0])
-    start = time.thread_time()
+    start = time.process_time()
     for bank in banks:
         decode(bank)
-    assert len(banks) / (time.thread_time() - start) > 5_000
+    assert len(banks) / (time.process_time() - start) > 25_000
     for serial in range(epc.CACHED + 500):
         decode(sgtin(5, 614141, 1, serial))
     assert epc._decode.cache_info().currsize <= epc.CACHED

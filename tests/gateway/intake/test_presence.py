@@ -349,11 +349,11 @@ def test_a_real_tag_on_its_way_arrives_once(name: str, most_moves: int, in_order
 
 
 def test_it_keeps_up() -> None:
-    """Far more than all readers of a shop say, on any machine (the bench measures: 100,000 observations a second)."""
+    """Half the target of 100,000 observations a second, so that a busy machine does not fail it; the bench measures."""
     presence = Presence[int]()
     spots = [Spot("gate", antenna, f"zone {antenna}", policy=GATE) for antenna in range(4)]
     sightings = [(i * 7919 % 2000, spots[i % 4], -60.0 + i % 9, at(i / 5000)) for i in range(20_000)]
-    start = time.thread_time()
+    start = time.process_time()
     for key, spot, rssi, seen in sightings:
         presence.observe(key, spot, rssi, seen)
-    assert len(sightings) / (time.thread_time() - start) > 5_000
+    assert len(sightings) / (time.process_time() - start) > 25_000

@@ -21,6 +21,7 @@ from gateway.event import Draft, draft
 from gateway.intake.inlet import Inlet
 from gateway.journal.commit_loop import CommitLoop
 from gateway.journal.cursor import forget
+from gateway.journal.news import News
 from gateway.journal.reader import JournalReader
 from gateway.journal.writer import JournalWriter
 from gateway.projections import footfall, sales
@@ -37,6 +38,7 @@ class Direct:
 
     def __init__(self, writer: JournalWriter) -> None:
         self.writer = writer
+        self.news = News()
         self.fault = ""
         self.calls = 0
 

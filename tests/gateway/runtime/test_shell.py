@@ -383,3 +383,27 @@ def test_renewing_races_with_nothing(caplog: pytest.LogCaptureFixture) -> None:
     closed = [entry for entry in troupe.diary if entry.startswith("close")]
     assert [entry.split()[1] for entry in opened] == [entry.split()[1] for entry in closed]
     assert len(opened) == len(set(opened)) == troupe.made
+
+
+class Dozer(Player):
+    """Waits for something else than `stop`."""
+
+    def wake(self) -> None:
+        self.troupe.play("wake", self.number)
+
+
+def test_a_worker_that_waits_for_something_else_is_woken_by_its_end_and_by_its_successor() -> None:
+    """It hears of both at once, and only after `stop` has been set; without an object there is nobody to wake."""
+    clock, troupe = FakeClock(), Troupe()
+    shell = new_shell(clock, troupe)
+    troupe.script["wake"] = lambda _: troupe.diary.append(f"stop {shell.halt.is_set()}")
+    shell.renew(lambda: Dozer(troupe, 1))
+    turn(shell, clock, 3)
+    shell.renew(lambda: Dozer(troupe, 2))
+    turn(shell, clock, 3)
+    shell.end()
+    turn(shell, clock)
+    assert troupe.diary == [
+        "open 1", "step 1", "wake 1", "stop True", "close 1", "open 2", "step 2", "wake 2", "stop True", "close 2",
+    ]  # fmt: skip
+    shell.end()

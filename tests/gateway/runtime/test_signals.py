@@ -116,3 +116,15 @@ def test_a_storm_of_hangups_does_not_deadlock_the_main_thread() -> None:
             process.kill()
     assert process.returncode == 0
     assert int(output) >= 1
+
+
+def test_a_wake_ends_the_wait_and_sets_nothing(events: tuple[Signals, threading.Event, threading.Event]) -> None:
+    """What another thread wants of the main one is done at once; after the end there is nobody to wake."""
+    signals, stop, reload = events
+    threading.Timer(0.05, signals.wake).start()
+    began_s = time.monotonic()
+    assert not signals.wait(stop, 60)
+    assert time.monotonic() - began_s < 30
+    assert not (stop.is_set() or reload.is_set())
+    signals.close()
+    signals.wake()

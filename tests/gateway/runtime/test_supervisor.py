@@ -276,3 +276,32 @@ def test_ten_waiting_workers_stop_at_once() -> None:
     began_s = time.monotonic()
     assert running.end(60.0) == []
     assert time.monotonic() - began_s < 20.0
+
+
+def test_what_only_looks_on_begins_after_what_takes_events_in() -> None:
+    """A worker for later begins once the essential ones are open, unless it has been removed by then."""
+    diary: list[str] = []
+    slow = threading.Event()
+    supervisor = Supervisor(SystemClock())
+    supervisor.add("page", lambda: Hand("page", diary), patience_s=60, stage=3, later=True)
+    supervisor.add("gone", lambda: Hand("gone", diary), patience_s=60, later=True)
+    supervisor.add("journal", lambda: Hand("journal", diary, open=lambda: slow.wait(0.3)), patience_s=9, essential=True)
+    supervisor.add("door", lambda: Hand("door", diary), patience_s=60)
+    supervisor.remove("gone")
+    running = Running(supervisor).start()
+    until(lambda: "open page" in diary)
+    assert diary.index("open page") > max(diary.index("open journal"), diary.index("open door"))
+    assert running.end() == [] and "open gone" not in diary
+
+
+def test_nothing_waits_for_ever_for_an_essential_worker_that_takes_its_time(released: threading.Event) -> None:
+    """While a salvage holds the journal, the page comes and says so."""
+    diary: list[str] = []
+    supervisor = Supervisor(SystemClock())
+    supervisor.add("page", lambda: Hand("page", diary), patience_s=60, later=True)
+    supervisor.add("hang", lambda: Hand("hang", diary, open=lambda: released.wait(30)), patience_s=60, essential=True)
+    running = Running(supervisor).start()
+    until(lambda: "open page" in diary)
+    assert not supervisor.ready()
+    released.set()
+    assert running.end() == []

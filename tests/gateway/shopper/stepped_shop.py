@@ -12,6 +12,7 @@ from gateway.clock import FakeClock
 from gateway.event import Draft, Origin, Stream
 from gateway.intake.inlet import Inlet, Item
 from gateway.journal.commit_loop import CommitLoop
+from gateway.journal.news import News
 from gateway.journal.reader import JournalReader
 from gateway.journal.writer import JournalWriter
 
@@ -28,6 +29,13 @@ class _Restless(threading.Event):
 AT_ONCE = _Restless()
 
 
+class Unwaited(News):
+    """News for which nobody waits."""
+
+    def after(self, seen: int, timeout_s: float, stop: threading.Event) -> int:
+        return seen
+
+
 class SteppedShop:
     """Journal, inlet and commit loop of one shop."""
 
@@ -38,6 +46,7 @@ class SteppedShop:
         self.inlet = Inlet()
         writer = JournalWriter(self.path, "gw01", clock, max_bytes=max_bytes, ballast_bytes=0)
         self.commits = CommitLoop(writer, self.inlet, window_s=0.0)
+        self.commits.news = Unwaited()
 
     def open(self) -> None:
         self.commits.open()

