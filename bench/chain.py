@@ -34,7 +34,7 @@ from typing import Any
 import msgspec
 
 from bench.figures import Figure
-from gateway.clock import Instant, rfc3339_s
+from gateway.clock import FakeClock, Instant, rfc3339_s
 from gateway.event import Origin, draft, envelope
 from gateway.event_types import (
     ConsentGranted,
@@ -56,6 +56,7 @@ from sync.platform.identity_graph import Claim, Link, Person, resolve
 from sync.platform.profile_book import ProfileBook, Resolver
 from sync.platform.profile_fold import ProfileFold
 from sync.platform.profile_reading import ProfileReading
+from sync.platform.return_visits import ReturnVisits
 from sync.platform.vault import Named, Opens, Vault
 
 STORES = ("0042", "0043", "0044")
@@ -230,7 +231,7 @@ class Chain:
         until = rfc3339_s(it.expires_s) if it.expires_s is not None else ""
         if self.dice.random() < 0.5:  # by the web shop, else in the shop
             self._csv["consents"].append(
-                (f"c-{it.number}", rfc3339_s(it.granted_s), "granted", "visits|matching", it.member, until)
+                (f"c-{it.number}", rfc3339_s(it.granted_s), "granted", "visits|matching|analytics", it.member, until)
             )
         else:
             self._consent(it, it.granted_s, until or None)
@@ -242,7 +243,8 @@ class Chain:
     def _consent(self, it: Somebody, at_s: float, until: str | None, *, withdrawn: bool = False) -> None:
         who = self._named(it.home, "member", it.member, at_s)
         told: dict[str, Any] = {
-            "record_id": f"c-{it.number}-{int(at_s)}", "purposes": ("visits", "matching"), "notice_version": "1",
+            "record_id": f"c-{it.number}-{int(at_s)}", "purposes": ("visits", "matching", "analytics"),
+            "notice_version": "1",
             "notice_digest": "0", "language": "zh", "method": "till", "shopper": who,
         }  # fmt: skip
         self._event(
@@ -470,6 +472,9 @@ class Score(msgspec.Struct, kw_only=True):
     unproved: int = 0
     after_withdrawal: int = 0
     untied: int = 0
+    returns_told: int = 0
+    returns_right: int = 0
+    returns_s: float = 0.0
     missed: Counter[str] = msgspec.field(default_factory=Counter)
     persons: int = 0
     fold_s: float = 0.0
@@ -540,6 +545,49 @@ def score(chain: Chain, book: ProfileBook, into: Score) -> Score:
         done = truth[visit]
         into.pairs_due += chain.people[done.who].counts(done.at_s, chain.now_s)
     return into
+
+
+class _Shops:
+    """The platform's database and its commands, as far as telling of return visits needs them."""
+
+    def __init__(self, rows: Sequence[tuple[int, bytes]]) -> None:
+        self._rows = dict(rows)
+        self.told: dict[str, bool] = {}
+
+    def bodies(self, positions: Sequence[int]) -> list[tuple[int, bytes]]:
+        return [(position, self._rows[position]) for position in positions]
+
+    def gateways(self) -> list[tuple[str, bytes]]:
+        return [(f"gw-{store}", b'{"time_zone": "UTC"}') for store in STORES]
+
+    def give(self, person: None, gateway: str, kind: str, data: Mapping[str, Any]) -> None:
+        self.told |= data["visits"]
+
+
+def told_returns(chain: Chain, book: ProfileBook, rows: Sequence[tuple[int, bytes]], into: Score) -> None:
+    """What the shops are told of their visits, beside who really had been there on an earlier day, and agreed."""
+    shops = _Shops(rows)
+    teller = ReturnVisits(book, shops, shops, FakeClock(chain.now_s))  # type: ignore[arg-type]
+    started_s = time.process_time()
+    at = -1
+    while at != (at := _place(book)):
+        teller.step()
+    into.returns_s = time.process_time() - started_s
+    been: defaultdict[tuple[int, str], list[float]] = defaultdict(list)
+    for done in chain.done:
+        if done.key != "none" and chain.people[done.who].counts(done.at_s, chain.now_s):
+            been[done.who, done.ref.removeprefix("v-")[:4]].append(done.at_s)
+    for done in chain.done:
+        if done.ref in shops.told:
+            before = any(at_s // DAY_S < done.at_s // DAY_S for at_s in been[done.who, done.ref[2:6]])
+            into.returns_told += 1
+            into.returns_right += shops.told[done.ref] == before
+
+
+def _place(book: ProfileBook) -> int:
+    with book.reading() as connection:
+        row = connection.execute("SELECT value FROM fact WHERE name = 'return_visits'").fetchone()
+    return int(row[0]) if row else 0
 
 
 def _owners(chain: Chain) -> dict[tuple[str, str], int]:
@@ -624,6 +672,7 @@ def run(directory: Path, shoppers: int, days: int, seed: int, fault: Fault = "")
             into.slowest_step_ms = max(into.slowest_step_ms, (now_s - before_s) * 1000)
             before_s = now_s
         into.fold_s, into.events = time.perf_counter() - started_s, len(rows)
+        told_returns(chain, book, rows, into)
         return chain, score(chain, book, into)
     finally:
         book.close()
@@ -636,6 +685,9 @@ def figures_of(got: Score) -> list[Figure]:
         Figure("Matching recall of what consent allows", "≥ 0.97", "", f"{got.recall:.4f}", got.recall >= 0.97),
         Figure("Visit joined with its sale", "≥ 0.98", "", f"{got.join:.4f} ({got.pairs_wrong} wrong)",
                got.join >= 0.98 and got.pairs_wrong <= 0.005 * got.pairs_right),
+        Figure("Visits told rightly to be the first or a return", "≥ 0.98", "",
+               f"{got.returns_right / max(1, got.returns_told):.4f} of {got.returns_told:,}",
+               got.returns_right >= 0.98 * got.returns_told),
         Figure("Persons joined without an authenticated act", "0", "", str(got.unproved), got.unproved == 0),
         Figure("Events with a subject after a withdrawal", "0", "", str(got.after_withdrawal),
                got.after_withdrawal == 0),
@@ -667,6 +719,7 @@ def main(arguments: list[str] | None = None) -> int:
           + (", ".join(f"{key} {count}" for key, count in got.missed.most_common()) or "none"))  # fmt: skip
     print(f"{got.untied} events after a withdrawal are under a card that the person never proved theirs")
     print(f"folding: {got.events / max(got.fold_s, 1e-9):,.0f} events/s, longest step {got.slowest_step_ms:.0f} ms")
+    print(f"return visits: {got.returns_told / max(got.returns_s, 1e-9):,.0f} visits/s of CPU time")
     found = figures_of(got)
     for fault, figure in CAUGHT_BY.items():
         with tempfile.TemporaryDirectory() as name:

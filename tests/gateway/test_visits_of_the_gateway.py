@@ -20,6 +20,7 @@ from gateway.intake.reading import ConsentAct, Scan
 from gateway.platform_commands.handlers import handlers
 from gateway.shopper.identifiers import Identifier
 from gateway.shopper.sealing import Sealer, key_from_text
+from gateway.workers.delivery import _beat
 from sync.commands import Command
 from tests.patience import until
 
@@ -114,3 +115,12 @@ def recognised(gateway: Gateway, till: MqttLink) -> list[dict[str, Any]]:
 
     until(hear)
     return heard
+
+
+def test_the_heartbeats_post_tells_the_platform_what_its_answers_need(gateway: Gateway) -> None:
+    """A key to seal persons to, and the calendar by which a visit of another day is one."""
+    told = json.loads(_beat(gateway))
+    assert told["seal_key"]["id"] == gateway.key_ring.own_public()[0]
+    assert told["time_zone"] == gateway.settings.gateway.time_zone
+    answer = {"visits": {"v-00112233445566778899aabb": True}}
+    assert handlers(gateway)["visits.returning"](Command("c9", "visits.returning", answer)) == {"visits": 1}
