@@ -5,8 +5,9 @@ taken, is worth another try, or is refused for good; when to try again is the ca
 stands in no error and in no log. Knows no alert, only its words.
 
 *Sources*: WeCom, "group robot configuration" (text up to 2048 bytes, `errcode` 0 is success, 20 messages a minute);
-DingTalk, "custom robot" and its security settings (signature over `timestamp\\nsecret`, valid for an hour); Slack,
-"Sending messages using incoming webhooks" (`&<>` escaped, answers `ok`).
+DingTalk, "custom robot" and its security settings (signature over `timestamp\\nsecret`, valid for an hour; 20 a
+minute, more are punished by ten minutes of silence); Slack, "Sending messages using incoming webhooks" (`&<>` escaped,
+answers `ok`, one message a second).
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ _MOST_BYTES: Final = 2048  # of a text; WeCom's limit is the shortest
 _LONGEST_PAUSE_S: Final = 3600.0
 _BUSY: Final[dict[int, float]] = {-1: 10.0, 45009: 60.0, 130101: 600.0, 130102: 600.0, 410100: 600.0}
 """Codes in a 200 answer that ask to come again later, with how much later."""
+_SIGNATURE: Final = 310000  # DingTalk's: words, address or signature are not as its security settings want
+_UNSET_CLOCK_S: Final = 120.0
+PACE_S: Final[dict[Shape, float]] = {"wecom": 3.1, "dingtalk": 3.1, "slack": 1.0, "generic": 0.0}
+"""From one message to the next, so that the other side's limit is never met."""
 _LATER: Final = (408, 421, 425, 429)
 
 
@@ -113,6 +118,9 @@ class Webhook:
             return Told("later", "the answer is none of a chat robot")
         if code == 0:
             return Told("taken")
+        signed = self._shape == "dingtalk" and self._secret
+        if code == _SIGNATURE and signed and self._clock.now().quality not in ("ntp", "rtc"):
+            return Told("later", f"code {code}, and the clock is not set yet", _UNSET_CLOCK_S)
         if code in _BUSY:
             return Told("later", f"code {code}: too many messages", _BUSY[code])
         return Told("refused", f"code {code}")

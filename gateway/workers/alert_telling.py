@@ -18,7 +18,7 @@ from gateway.alerts.desk import AlertDesk
 from gateway.clock import Clock
 from gateway.runtime.backoff import Backoff
 from gateway.workers.alert_words import notice, speaker_of, trial
-from sync.webhook import Told, Webhook
+from sync.webhook import PACE_S, Told, Webhook
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +95,7 @@ class Telling:
             return
         self._say(told)
         self._backoff = Backoff(_FIRST_S, _LONGEST_S)
+        self._due_s = now.mono_s + PACE_S[self._hook.shape]
         self._desk.settled(message, told.reason if told.outcome == "refused" else "")
 
     def close(self) -> None:

@@ -69,6 +69,17 @@ def test_each_answer_is_taken_later_or_refused(shape: Shape, reply: bytes, outco
     assert "SECRET" not in told.reason
 
 
+def test_a_signature_that_is_refused_while_the_clock_is_not_set_is_tried_again() -> None:
+    """A box without a battery clock wakes up in the past; a wrong secret under a right clock is final."""
+    outcomes = []
+    for quality in ("unsynced", "ntp"):
+        with RawServer(says(answer(200, b'{"errcode":310000,"errmsg":"invalid timestamp"}'))) as server:
+            clock = FakeClock(quality=quality)
+            with contextlib.closing(Webhook("dingtalk", server.url + KEY, clock, secret="SEC1", total_s=2.0)) as hook:
+                outcomes.append(hook.tell(NOTICE).outcome)
+    assert outcomes == ["later", "refused"]
+
+
 def body_of(request: bytes) -> dict[str, object]:
     found: dict[str, object] = json.loads(request.partition(b"\r\n\r\n")[2])
     return found

@@ -151,6 +151,35 @@ def test_a_message_waits_for_a_webhook_that_is_away_and_is_told_once(
         shop.close()
 
 
+def test_messages_to_a_chat_group_keep_apart_as_its_limit_wants(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twenty a minute: DingTalk answers more with silence for ten minutes, and WeCom drops them."""
+    fine = b'HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n{"errcode":0}'
+    with RawServer(says(fine), says(fine)) as server:
+        monkeypatch.setenv("HOOK_URL", f"{server.url}/robot?key=K")
+        hook = WebhookSettings(name="duty", shape="wecom", url="env:HOOK_URL")
+        shop = Shop(tmp_path, AlertSettings(quiet_hours="", webhooks=(hook,)))
+        shop.open()
+        shop.watch.open()
+        for name in ("till1", "till2"):
+            shop.board.lost(name, "x", "")
+        shop.keep(types.AlarmRaised(what="journal_salvaged", severity="critical", hint="x"), source="gateway")
+        shop.looks(320)
+        assert shop.alerts.view().hooks[0].waiting >= 2
+        telling = Telling(shop.settings, hook, shop.alerts, shop.clock, Random(1))
+        telling.open()
+        sent = []
+        for wait_s in (0.0, 3.0, 0.2):
+            shop.clock.advance(wait_s)
+            telling.step(shop.stop)
+            sent.append(len(server.requests))
+        assert sent == [1, 1, 2]
+        telling.close()
+        shop.watch.close()
+        shop.close()
+
+
 class FakeSession:
     """A broker session in memory."""
 
