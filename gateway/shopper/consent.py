@@ -17,24 +17,24 @@ import itertools
 import sqlite3
 import threading
 import time
-import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, TimeoutError
 from pathlib import Path
-from typing import Protocol, TypeVar, get_args
+from typing import Protocol, TypeVar
 
 import msgspec
 
 from config.settings import Purpose
 from gateway.errors import JournalError, JournalFull, Unavailable
 from gateway.journal.reader import JournalReader
+from gateway.shopper import consent_rows
+from gateway.shopper.consent_rows import PURPOSES, Consent, Terms
 from gateway.shopper.identifiers import Identifier
 from gateway.shopper.key_file import load_or_make
 
 __all__ = ["PURPOSES", "Consent", "ConsentCounters", "Consents", "Purpose", "Standing", "Terms"]
 
-PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 T = TypeVar("T")
 
 _CACHED = 20_000  # persons
@@ -46,16 +46,6 @@ _SET_MS = 1_704_067_200_000  # 2024-01-01: a clock before that was never set
 _SAME_VISIT_MS = 3_600_000  # whoever signs up at the till agrees to the visit that led there
 _TRIM_SHARE = 100  # a hundredth at once, because finding the oldest reads the table
 _CHUNK = 500
-_TABLE = """CREATE TABLE IF NOT EXISTS consent (
-    person BLOB NOT NULL, purpose TEXT NOT NULL, granted_ms INTEGER NOT NULL, expires_ms INTEGER NOT NULL,
-    withdrawn_ms INTEGER NOT NULL, record TEXT NOT NULL, notice_version TEXT NOT NULL, notice_digest TEXT NOT NULL,
-    language TEXT NOT NULL, method TEXT NOT NULL, touched_ms INTEGER NOT NULL, crc INTEGER NOT NULL,
-    PRIMARY KEY (person, purpose)) WITHOUT ROWID"""
-_INDEX = "CREATE INDEX IF NOT EXISTS consent_record ON consent (record)"
-_SELECT = (
-    "SELECT purpose, granted_ms, expires_ms, withdrawn_ms, record, notice_version, notice_digest, language, method, "
-    "touched_ms, crc FROM consent WHERE person = ?"
-)
 
 
 class Writing(Protocol):
@@ -64,27 +54,6 @@ class Writing(Protocol):
     def submit(self, work: Callable[[sqlite3.Connection], T]) -> Future[T]:
         """Run `work` in one transaction."""
         ...
-
-
-class Terms(msgspec.Struct, frozen=True, kw_only=True):
-    """What was agreed to: the record and the notice it was given on."""
-
-    record: str
-    notice_version: str = ""
-    notice_digest: str = ""
-    language: str = ""
-    method: str = ""
-
-
-class Consent(msgspec.Struct, frozen=True, kw_only=True):
-    """One person's word on one purpose. Times in ms since 1970; 0: never."""
-
-    purpose: Purpose
-    granted_ms: int = 0
-    expires_ms: int = 0
-    withdrawn_ms: int = 0
-    terms: Terms = Terms(record="")
-    touched_ms: int = 0
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -159,7 +128,7 @@ class Consents:
         granted: dict[str, str] = {}
         withdrawn, expired = set(), set()
         for purpose, row in rows.items():
-            if _is_withdrawn(row):
+            if consent_rows.is_withdrawn(row):
                 withdrawn.add(purpose)
             elif row.expires_ms <= now_ms:
                 expired.add(purpose)
@@ -227,7 +196,7 @@ class Consents:
             taken[row.purpose] = at_ms
             if row.granted_ms and at_ms >= row.granted_ms:
                 ended.append(row)
-            return _withdrawn(row, at_ms, now_ms)
+            return consent_rows.withdrawn(row, at_ms, now_ms)
 
         try:
             self._change(identifier, purposes, merged)
@@ -257,7 +226,8 @@ class Consents:
                 raise Unavailable("look up consent", "journal", error.reason, error.hint) from error
             persons = [self._of(bytes(row["person"])) for row in rows]
         ended: list[set[str]] = [
-            {it.purpose for it in each.values() if _is_withdrawn(it) or it.expires_ms <= now_ms} for each in persons
+            {it.purpose for it in each.values() if consent_rows.is_withdrawn(it) or it.expires_ms <= now_ms}
+            for each in persons
         ]
         return frozenset(set.intersection(*ended)) if ended else frozenset()
 
@@ -373,7 +343,7 @@ class Consents:
         if held_back := self._unkept.get(person):
             rows = {**rows}
             for purpose, at_ms in held_back.items():
-                rows[purpose] = _withdrawn(rows.get(purpose, Consent(purpose=purpose)), at_ms, at_ms)
+                rows[purpose] = consent_rows.withdrawn(rows.get(purpose, Consent(purpose=purpose)), at_ms, at_ms)
         return rows
 
     def _hold_back(self, identifier: Identifier, taken: Mapping[Purpose, int]) -> None:
@@ -403,7 +373,7 @@ class Consents:
         if self._unkept and self._trying is None and time.monotonic() - self._tried_s >= _AGAIN_S:
             self._tried_s = time.monotonic()
             some = dict(itertools.islice(self._unkept.items(), _CHUNK))
-            self._trying = some, self._writing.submit(lambda connection: _keep(connection, some))
+            self._trying = some, self._writing.submit(lambda connection: consent_rows.keep(connection, some))
 
     def _stored(self, person: bytes) -> dict[Purpose, Consent]:
         rows = self._cache.get(person)
@@ -412,7 +382,7 @@ class Consents:
             return rows
         try:
             self._open()
-            rows = _read(person, self._reader.query(_SELECT, (person,)))
+            rows = consent_rows.read(person, self._reader.query(consent_rows.SELECT, (person,)))
         except JournalFull:
             self.counters.unknown += 1
             return {}
@@ -442,7 +412,7 @@ class Consents:
             excess = self._rows - self._most_rows
             trim = excess + self._most_rows // _TRIM_SHARE if excess > 0 else 0
             rows, last = list(changed.values()), self._keep_withdrawn
-            future = self._writing.submit(lambda connection: _write(connection, person, rows, trim, last))
+            future = self._writing.submit(lambda connection: consent_rows.write(connection, person, rows, trim, last))
         try:
             trimmed = self._answer(future)
         except Unavailable:
@@ -461,8 +431,8 @@ class Consents:
             return
 
         def work(connection: sqlite3.Connection) -> int:
-            connection.execute(_TABLE)
-            connection.execute(_INDEX)
+            connection.execute(consent_rows.TABLE)
+            connection.execute(consent_rows.INDEX)
             return int(connection.execute("SELECT count(*) FROM consent").fetchone()[0])
 
         self._rows = self._answer(self._writing.submit(work), full=True)
@@ -488,76 +458,3 @@ class Consents:
             raise Unavailable("keep consent", "journal", error.reason, error.hint) from error
         except JournalError as error:
             raise Unavailable("keep consent", "journal", error.reason, error.hint) from error
-
-
-def _write(
-    connection: sqlite3.Connection, person: bytes, rows: Sequence[Consent], trim: int, withdrawn_last: bool
-) -> int:
-    for row in rows:
-        facts = _facts(row)
-        connection.execute(
-            "INSERT OR REPLACE INTO consent VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (person, *facts, _crc(person, facts)),
-        )
-    if trim <= 0:
-        return 0
-    # Ended ones first: without a row nobody is named, so losing one that has ended changes nothing but a late message.
-    return connection.execute(
-        "DELETE FROM consent WHERE (person, purpose) IN (SELECT person, purpose FROM consent "
-        "ORDER BY (withdrawn_ms < granted_ms) <> ?, touched_ms LIMIT ?)",
-        (withdrawn_last, trim),
-    ).rowcount
-
-
-def _keep(connection: sqlite3.Connection, taken: Mapping[bytes, Mapping[Purpose, int]]) -> None:
-    """Write withdrawals into what the table says of these persons now."""
-    connection.execute(_TABLE)
-    for person, purposes in taken.items():
-        there = _read(person, connection.execute(_SELECT, (person,)))
-        rows = [
-            _withdrawn(there.get(purpose, Consent(purpose=purpose)), at_ms, at_ms)
-            for purpose, at_ms in purposes.items()
-        ]
-        _write(connection, person, rows, 0, withdrawn_last=False)
-
-
-def _is_withdrawn(row: Consent) -> bool:
-    return bool(row.withdrawn_ms) and row.withdrawn_ms >= row.granted_ms
-
-
-def _withdrawn(row: Consent, at_ms: int, now_ms: int) -> Consent:
-    return msgspec.structs.replace(row, withdrawn_ms=max(row.withdrawn_ms, at_ms, 1), touched_ms=now_ms)
-
-
-def _read(person: bytes, stored: Iterable[Sequence[object]]) -> dict[Purpose, Consent]:
-    rows: dict[Purpose, Consent] = {}
-    for *facts, crc in stored:
-        if crc == _crc(person, facts):  # a damaged row allows nothing
-            row = _consent(facts)
-            rows[row.purpose] = row
-    return rows
-
-
-def _facts(row: Consent) -> list[object]:
-    terms = row.terms
-    return [
-        row.purpose, row.granted_ms, row.expires_ms, row.withdrawn_ms, terms.record, terms.notice_version,
-        terms.notice_digest, terms.language, terms.method, row.touched_ms,
-    ]  # fmt: skip
-
-
-def _consent(facts: Sequence[object]) -> Consent:
-    purpose, granted_ms, expires_ms, withdrawn_ms, record, version, digest, language, method, touched_ms = facts
-    return msgspec.convert(
-        {
-            "purpose": purpose, "granted_ms": granted_ms, "expires_ms": expires_ms, "withdrawn_ms": withdrawn_ms,
-            "touched_ms": touched_ms,
-            "terms": {"record": record, "notice_version": version, "notice_digest": digest, "language": language,
-                      "method": method},
-        },
-        Consent,
-    )  # fmt: skip
-
-
-def _crc(person: bytes, facts: Sequence[object]) -> int:
-    return zlib.crc32(person + "\x1f".join(map(str, facts)).encode("utf-8", "replace"))
