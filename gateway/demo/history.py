@@ -35,6 +35,7 @@ ZONES: Final = (
 )  # fmt: skip
 _AFTERNOON: Final = range(12, 19)  # hours in which a day has both a past and a future
 _BEST_H: Final = 15
+_STAY_S: Final = 180.0  # who came so shortly before the demo begins is still in the shop
 _PRICES: Final = (12.0, 62.0)  # of a piece, in the shop's currency
 _TOGETHER: Final = 64
 _WAIT_S: Final = 0.2
@@ -85,9 +86,10 @@ def past(
         if today >= first and mean > 0:
             for line, entrance, share in (("main-door", "main", main_share), ("side", "side-door", 1 - main_share)):
                 came = _about(dice, mean * share)
+                here = min(came, round(mean * share * _STAY_S / span_s)) if here_s + span_s >= until_s else 0
                 counted = FootfallCounted(
                     line=line, entrance=entrance, interval_start=rfc3339_s(here_s), interval_s=span_s, in_=came,
-                    out=came, quality=CountQuality(coverage=1.0, detector=DETECTOR),
+                    out=came - here, quality=CountQuality(coverage=1.0, detector=DETECTOR),
                 )  # fmt: skip
                 yield _told(origin, at, counted, line, here_s + span_s, entrance)
         if today >= sold_from and mean > 0:

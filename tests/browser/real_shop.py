@@ -62,18 +62,15 @@ class RealShop:
         self._running.join(60)
         assert not self._running.is_alive()
 
-    def cookie(self, role: Any = "manager", name: str = "Ann") -> dict[str, Any]:
-        """A session of somebody, for a browser."""
+    def signed_in(self, role: Any = "manager", name: str = "Ann") -> dict[str, Any]:
+        """A session of somebody, as a new browser's `storage_state`."""
         door = self._pages[-1].door
         account = door.accounts.book().account(name) or door.accounts.add(name, role, "482915")
-        return {"name": "storefront_session", "value": door.sessions.begin(account), "url": self.base}
-
-    def signed_in(self, role: Any = "manager", name: str = "Ann") -> dict[str, Any]:
-        """The same as a new browser's `storage_state`."""
-        cookie = self.cookie(role, name)
-        del cookie["url"]
-        rest = {"domain": "127.0.0.1", "path": "/", "expires": -1, "httpOnly": True, "secure": False}
-        return {"cookies": [cookie | rest | {"sameSite": "Strict"}], "origins": []}
+        cookie = {
+            "name": "storefront_session", "value": door.sessions.begin(account), "domain": "127.0.0.1", "path": "/",
+            "expires": -1, "httpOnly": True, "secure": False, "sameSite": "Strict",
+        }  # fmt: skip
+        return {"cookies": [cookie], "origins": []}
 
     def acts(self) -> list[AuditRecorded]:
         """What the audit trail says, newest first."""

@@ -95,6 +95,11 @@ def test_the_wall_fills_the_screen_and_is_read_from_five_metres(
         "Math.max(...[...document.querySelectorAll('#wall *')].map((e) => e.getBoundingClientRect().bottom))"
     )
     assert below <= height + 1
+    over = page.evaluate(
+        "Math.max(...[...document.querySelectorAll('#wall .verdict')].map((e) => e.getBoundingClientRect().bottom))"
+        " - document.querySelector('#wall_hours svg').getBoundingClientRect().top"
+    )
+    assert over <= 1  # with trouble above, the words below the numbers still do not lie on the chart
 
 
 def test_everything_is_reached_by_keyboard_and_stays_open_while_the_page_lives(site: Site, visit: Visit) -> None:

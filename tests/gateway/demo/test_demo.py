@@ -268,6 +268,9 @@ def test_the_past_ends_now_follows_the_shops_day_and_week_and_says_that_it_is_ma
     assert len(counts) == (28 * 12 + 6) * 2 and {it["quality"]["detector"] for it in counts} == {DETECTOR}
     last = max(counts, key=lambda it: str(it["interval_start"]))
     assert last["interval_s"] == 20 * 60
+    inside = [it for it in counts if it["in"] != it["out"]]
+    assert {it["interval_start"] for it in inside} == {last["interval_start"]}
+    assert 0 < sum(it["in"] - it["out"] for it in inside) < 20  # who is still there
     by_day: Counter[str] = Counter()
     by_hour: Counter[int] = Counter()
     for it in counts:
