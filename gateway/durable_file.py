@@ -78,6 +78,16 @@ def _written(draft: Path, content: bytes, mode: int) -> Path:
     return draft
 
 
+def sync_file(path: Path) -> None:
+    """Have what was written to the file reach the disk, whoever wrote it.
+
+    Raises:
+        OSError: the disk does not take it.
+    """
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
 def sync_directory(directory: Path) -> None:
     """Make a rename or a new name in the directory durable.
 

@@ -42,17 +42,30 @@ def assess(path: Path) -> str | None:
     acknowledged events without a word. A note left by a reader that met damage leads to a full `verify`.
 
     Raises:
-        JournalError: something that is not a file has its name, or another process moves it about.
+        JournalError: something that is not a file has its name, it is not ours to read, or another process moves it
+            about.
     """
-    if path.exists() and not path.is_file():
+    try:
+        return _assessed(path)
+    except OSError as error:
+        raise disk.unusable(path, error) from error
+
+
+def _assessed(path: Path) -> str | None:
+    there = path.exists()
+    if there and not path.is_file():
         raise JournalError(
             "open journal", str(path), "it is not a file", "move it away, or say another storage.directory"
         )
-    with RawFile(path) as database, RawFile(path.with_name(path.name + "-wal")) as wal:
+    log = path.with_name(path.name + "-wal")
+    with RawFile(path) as database, RawFile(log) as wal:
+        known = remains.identity_of(path)
         if database.size == 0:
-            if wal.size > 32 or (path.exists() and any(remains.identity_of(path).heads.values())):
-                return "the database file is empty"
+            if wal.size > 32 or any(known.heads.values()):
+                return "the database file is empty" if there else "the database file is gone"
             return None
+        if known.running and not log.exists():
+            return "the write-ahead log is gone, and the journal was not closed"
         if complaint := header_complaint(database, wal):
             return complaint
         if (noted := disk.suspicion(path)) is not None:

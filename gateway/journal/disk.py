@@ -70,6 +70,23 @@ class Ballast:
         return True
 
 
+def unusable(journal: Path, error: OSError) -> JournalError:
+    """The error for a journal that the system does not let us have."""
+    return JournalError(
+        "open journal", str(journal), error.strerror or str(error),
+        "check that the directory exists, is on a writable disk and belongs to the gateway's user",
+    )  # fmt: skip
+
+
+def no_more_files(directory: Path) -> bool:
+    """Whether the file system has no inode left, however much space there is; False where it does not count them."""
+    try:
+        room = os.statvfs(directory)
+    except OSError:
+        return False
+    return room.f_files > 0 and room.f_favail == 0
+
+
 def take_lock(journal: Path) -> int:
     """Hold the journal's lock file; the kernel lets go of it when the process ends, however it ends.
 

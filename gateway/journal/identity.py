@@ -2,7 +2,8 @@
 
 With it a salvage can tell which number belonged to which epoch after the database's own tables are lost, so an event
 already delivered keeps its id, and can unpack every row. Rewritten whole and atomically at every start and stop and
-when a dictionary is made; `heads` and `uplink` are as old as that, and serve as lower bounds.
+when a dictionary is made; `heads` and `uplink` are as old as that, and serve as lower bounds. `running` tells a start
+that the last process did not close the journal, so that its write-ahead log must be there.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class Identity(msgspec.Struct, frozen=True):
     heads: dict[Stream, int] = {}
     uplink: dict[Stream, int] = {}
     page_bytes: int = 0
+    running: bool = False
 
 
 def path_of(journal: Path) -> Path:
@@ -38,14 +40,16 @@ def path_of(journal: Path) -> Path:
     return journal.with_name(journal.name + ".identity.json")
 
 
-def save(journal: Path, connection: sqlite3.Connection) -> None:
+def save(journal: Path, connection: sqlite3.Connection, *, running: bool = True) -> None:
     """Write the copy, if it differs from what lies there.
+
+    `running`: the write-ahead log has a durable name and is in use; False once all of it is in the database.
 
     Raises:
         JournalFull: the disk has no room for it.
         JournalError: the disk does not take it.
     """
-    facts = _facts(connection)
+    facts = _facts(connection, running)
     if facts == load(journal):
         return
     target = path_of(journal)
@@ -58,7 +62,7 @@ def save(journal: Path, connection: sqlite3.Connection) -> None:
         ) from error
 
 
-def _facts(connection: sqlite3.Connection) -> Identity:
+def _facts(connection: sqlite3.Connection, running: bool) -> Identity:
     epochs = connection.execute("SELECT stream, epoch, base, gateway, reason, opened_ms FROM epoch ORDER BY rowid")
     boots = connection.execute("SELECT id, boot FROM boot ORDER BY id")
     dictionaries = connection.execute("SELECT id, bytes FROM dictionary ORDER BY id")
@@ -69,6 +73,7 @@ def _facts(connection: sqlite3.Connection) -> Identity:
         {stream: head_of(connection, stream) for stream in STREAMS},
         {stream: position_of(connection, UPLINK, stream) for stream in STREAMS},
         int(connection.execute("PRAGMA page_size").fetchone()[0]),
+        running,
     )
 
 

@@ -17,7 +17,7 @@ from typing import Literal
 
 import msgspec
 
-from gateway.durable_file import sync_directory
+from gateway.durable_file import sync_directory, sync_file
 from gateway.errors import JournalError
 from gateway.event import STREAMS, Stream
 from gateway.journal.cursor import UPLINK, Cursor, cursor_crc, position_of, positions
@@ -149,7 +149,7 @@ def backup(path: Path, target: Path, progress: Progress | None = None) -> Verify
                 "back up journal", str(path), "; ".join(report.findings[:3]) or "the copy is not whole",
                 "run `storefront journal verify`",
             )  # fmt: skip
-        _sync_file(draft)
+        sync_file(draft)
         os.link(draft, target)  # unlike a rename, never over a file that has appeared meanwhile
         sync_directory(target.parent)
     except (OSError, sqlite3.Error) as error:
@@ -306,8 +306,3 @@ def _count(connection: sqlite3.Connection, table: str) -> int:
 def _tell(progress: Progress | None, done: int, total: int) -> None:
     if progress is not None:
         progress(done, total)
-
-
-def _sync_file(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())

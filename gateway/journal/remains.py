@@ -66,7 +66,7 @@ def identity_of(path: Path) -> Identity:
     epochs = tuple(epoch for epoch in facts.epochs if _is_epoch(*msgspec.structs.astuple(epoch)))
     return Identity(
         epochs, facts.boots, facts.dictionaries, facts.heads if sane else {}, facts.uplink if sane else {},
-        facts.page_bytes,
+        facts.page_bytes, facts.running,
     )  # fmt: skip
 
 

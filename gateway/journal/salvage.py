@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.durable_file import sync_directory
+from gateway.durable_file import sync_directory, sync_file
 from gateway.errors import JournalError, JournalFull, Unavailable
 from gateway.journal import disk, erasure, tombstones
 from gateway.journal.diagnosis import assess, is_damage, look
@@ -161,7 +161,7 @@ def salvage(
             )  # fmt: skip
             target.execute("PRAGMA synchronous = FULL")
             target.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        _sync(fresh)
+        sync_file(fresh)
         damaged.with_name(damaged.name + "-shm").unlink(missing_ok=True)
         if wal.size == 0:  # not part of what was set aside: reading it has made an empty one
             damaged.with_name(damaged.name + "-wal").unlink(missing_ok=True)
@@ -182,11 +182,6 @@ def salvage(
     finally:
         os.close(lock)
     return report
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
 
 
 def _unable(path: Path, error: OSError | sqlite3.Error) -> JournalError:

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from gateway.durable_file import replace_file, sync_directory
+from gateway.journal import disk
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -29,12 +30,18 @@ def note_path(path: Path) -> Path:
 
 
 def pending(path: Path) -> str | None:
-    """The reason of a salvage that was cut short, if there is one to finish."""
+    """The reason of a salvage that was cut short, if there is one to finish.
+
+    Raises:
+        JournalError: there is one, and its note cannot be read now.
+    """
     try:
         return msgspec.json.decode(note_path(path).read_bytes(), type=Note).reason
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError):
+    except OSError as error:  # to go on without it would begin a new journal beside the one that was moved away
+        raise disk.unusable(path, error) from error
+    except msgspec.DecodeError:
         with contextlib.suppress(OSError):
             note_path(path).unlink()  # written whole before anything is moved: a torn one has moved nothing
         return None

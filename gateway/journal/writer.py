@@ -21,11 +21,12 @@ from typing import TypeVar
 import msgspec
 
 from gateway.clock import Clock, boot_id
+from gateway.durable_file import sync_file
 from gateway.errors import JournalError, JournalFull
 from gateway.event import STREAMS, Draft, Stream
 from gateway.intake.inlet import Poison
 from gateway.journal import cursor, identity
-from gateway.journal.disk import NO_ROOM, Ballast, ballast_path, suspect, take_lock
+from gateway.journal.disk import NO_ROOM, Ballast, ballast_path, no_more_files, suspect, take_lock, unusable
 from gateway.journal.packing import LEARNED_LIMIT, Packer, learn, row_crc, unpack
 from gateway.journal.quarantine import Held, hold, with_topic
 from gateway.journal.remains import put_dictionaries
@@ -128,13 +129,13 @@ class JournalWriter:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._lock_fd = take_lock(self.path)
         except OSError as error:
-            raise self._unusable(error) from error
+            raise unusable(self.path, error) from error
         try:
             self._ballast.fill()
         except OSError as error:
             if error.errno not in NO_ROOM:
                 self._unlock()
-                raise self._unusable(error) from error
+                raise unusable(self.path, error) from error
         had_ballast = self._ballast.filled
         try:
             self._open_database(reason)
@@ -159,6 +160,7 @@ class JournalWriter:
             self._begin_epochs("restored" if restored else reason)
             self._begin_boot()
             self._recover_dictionaries()
+            self._name_log()
             identity.save(self.path, connection)
             for stream in STREAMS:
                 self._heads[stream] = head_of(connection, stream)
@@ -171,8 +173,12 @@ class JournalWriter:
         """Checkpoint and release; safe to call twice."""
         if self._connection is not None:
             with contextlib.suppress(sqlite3.Error, JournalError):
-                identity.save(self.path, self._connection)
-                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                busy = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+                try:
+                    identity.save(self.path, self._connection, running=bool(busy))
+                except JournalFull:  # SQLite removes the log all the same, and the next start would miss it
+                    self._ballast.release()
+                    identity.save(self.path, self._connection, running=bool(busy))
         self._disconnect()
         self._unlock()
 
@@ -393,6 +399,13 @@ class JournalWriter:
                 row = connection.execute("INSERT INTO boot (boot) VALUES (?) RETURNING id", (boot,)).fetchone()
             self._boot = int(row[0])
 
+    def _name_log(self) -> None:
+        """Let the log's name reach the disk before the identity file says that a journal without it has lost events."""
+        try:
+            sync_file(self.path.with_name(self.path.name + "-wal"))
+        except OSError as error:
+            raise unusable(self.path, error) from error
+
     def _remember_tail(self) -> None:
         for stream in STREAMS:
             tail = self._connected().execute(
@@ -453,12 +466,6 @@ class JournalWriter:
             identity.save(self.path, self._connected())
             self._packer = candidate
 
-    def _unusable(self, error: OSError) -> JournalError:
-        return JournalError(
-            "open journal", str(self.path), error.strerror or str(error),
-            "check that the directory exists, is on a writable disk and belongs to the gateway's user",
-        )  # fmt: skip
-
     def _free_bytes(self) -> int:
         try:
             disk = os.statvfs(self.path.parent)
@@ -467,7 +474,7 @@ class JournalWriter:
         return disk.f_bavail * disk.f_frsize
 
     def _no_room(self) -> bool:
-        return self._free_bytes() < _ROOM_TO_OPEN_BYTES
+        return self._free_bytes() < _ROOM_TO_OPEN_BYTES or no_more_files(self.path.parent)
 
     def _disconnect(self) -> None:
         if self._connection is not None:

@@ -114,9 +114,9 @@ def record_of(journal: Path) -> Record:
     last_s: dict[str, float] = {}
     newest_s: float | None = None
     beat_s, beat = None, _Beat()
-    if not journal.exists():
-        return Record()
     try:
+        if not journal.exists():
+            return Record()
         with JournalReader(journal) as reader:
             for stream in STREAMS:
                 for event in reader.read(stream, max(0, reader.head(stream) - _NEWEST), _NEWEST, 1 << 26):
@@ -127,7 +127,7 @@ def record_of(journal: Path) -> Record:
                     last_s[path] = max(last_s.get(path, 0.0), at_s)
                     if told.type == "store.gateway.heartbeat.v1":
                         beat_s, beat = at_s, msgspec.json.decode(told.data, type=_Beat)
-    except (JournalError, msgspec.DecodeError) as error:
+    except (JournalError, OSError, msgspec.DecodeError) as error:
         reason = error.reason if isinstance(error, JournalError) else "an event is no JSON"
         return Record(last_s, newest_s, beat_s, beat.clock, beat.devices, reason)
     return Record(last_s, newest_s, beat_s, beat.clock, beat.devices)

@@ -31,6 +31,7 @@ from gateway.workers.housekeeping import salvage_under_way
 
 MIB = 1 << 20
 _LOW_BYTES = 64 * MIB
+_FEW_FILES = 100
 _SCANT_BYTES = 512 * MIB
 _WHOLE_BYTES = 64 * MIB  # up to this size the whole journal is read; beyond it `journal verify` does that
 _STUCK_S = 180.0
@@ -108,7 +109,12 @@ def directory(scene: Scene) -> list[Finding]:
 def journal(scene: Scene) -> list[Finding]:
     """Whole, within its quota, read by others, delivered."""
     path = scene.journal
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:
+        says = f"The journal in {scene.directory} cannot be looked at: {error.strerror}."
+        return [problem("journal", PERMISSION, says, "run this as root or as the gateway's user")]
+    if not there:
         return [note("journal", 0, f"There is no journal yet in {scene.directory}.")]
     found: list[Finding] = []
     if not scene.running and salvage_under_way(path):
@@ -239,7 +245,16 @@ def _room(scene: Scene, there: Path) -> list[Finding]:
     except OSError as error:
         return [problem("disk", DISK, f"The disk of {there} does not answer: {error.strerror}.", "dmesg says why")]
     found: list[Finding] = []
-    if free_bytes < _LOW_BYTES or (inodes.f_files and inodes.f_favail < 100):
+    if inodes.f_files and inodes.f_favail < _FEW_FILES:
+        found.append(
+            problem(
+                "disk",
+                DISK,
+                f"The disk can hold only {inodes.f_favail} more files, though {free_bytes // MIB} MiB are free.",
+                f"remove files: df -i {there} shows how many there are",
+            )
+        )
+    elif free_bytes < _LOW_BYTES:
         found.append(
             problem(
                 "disk",

@@ -485,3 +485,64 @@ def test_a_dictionary_that_only_the_identity_file_has_wrong_costs_nothing(
     report = salvage.salvage(path, gateway="gw01", now_ms=1)
     assert everything(path) == before
     assert all(not one.lost for one in report.streams)
+
+
+def left_by_a_kill(path: Path, draft: MakeDraft, tmp_path: Path, rows: int = 40) -> Path:
+    """A journal in the state that a killed process leaves it in: open, its newest commits in the log alone."""
+    build(path, draft)
+    writer = JournalWriter(path, "gw01", FakeClock(), ballast_bytes=0)
+    writer.open()
+    writer.append([draft(1000 + n, "transactions") for n in range(rows)])
+    left = tmp_path / "left"
+    left.mkdir()
+    for name in (path.name, f"{path.name}-wal", f"{path.name}.identity.json"):
+        shutil.copy(path.with_name(name), left / name)
+    writer.close()
+    return left / path.name
+
+
+def test_a_log_that_is_gone_is_missed(path: Path, tmp_path: Path, draft: MakeDraft, everything: Everything) -> None:
+    """Somebody removed it after a kill. SQLite would go on as if nothing had been in it, and give numbers that were
+    delivered to other events; a new epoch begins and the next start has no complaint.
+    """
+    left = left_by_a_kill(path, draft, tmp_path)
+    before = everything(left)
+    left.with_name(left.name + "-wal").unlink()
+    left.with_name(left.name + "-shm").unlink(missing_ok=True)
+    report = reopen(left)
+    assert report is not None and "log is gone" in report.reason
+    after = everything(left)
+    assert len(after) == 300 and {place: before[place] for place in after} == after
+    with JournalReader(left) as reader:
+        assert [epoch.reason for epoch in reader.epochs("transactions")] == ["fresh", "salvaged"]
+    assert reopen(left) is None
+
+
+def test_a_kill_with_its_log_is_no_damage(path: Path, tmp_path: Path, draft: MakeDraft, everything: Everything) -> None:
+    """The same with the log in its place: nothing is salvaged, nothing is missing."""
+    left = left_by_a_kill(path, draft, tmp_path)
+    assert reopen(left) is None
+    assert len(everything(left)) == 340
+
+
+def test_a_database_that_is_gone_is_declared(path: Path, draft: MakeDraft) -> None:
+    """The file was deleted, what lies beside it was not: the start succeeds and says how much is lost."""
+    build(path, draft)
+    writer = JournalWriter(path, "gw01", FakeClock(), ballast_bytes=0)
+    writer.open()
+    writer.close()
+    path.unlink()
+    report = reopen(path)
+    assert report is not None and report.reason == "the database file is gone"
+    assert {one.stream: one.lost for one in report.streams} == {
+        "observations": 70, "measurements": 100, "transactions": 100
+    }  # fmt: skip
+    assert reopen(path) is None
+
+
+def test_a_note_that_cannot_be_read_stops_the_start(path: Path, draft: MakeDraft) -> None:
+    """It may say that the journal was moved away for a salvage: going on would begin an empty one in its place."""
+    build(path, draft)
+    path.with_name(path.name + ".salvage").mkdir()
+    with pytest.raises(JournalError, match="open journal"):
+        reopen(path)
