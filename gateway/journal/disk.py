@@ -9,6 +9,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import sqlite3
 from pathlib import Path
 
 from gateway.errors import JournalError
@@ -78,6 +79,18 @@ def unusable(journal: Path, error: OSError) -> JournalError:
     )  # fmt: skip
 
 
+def is_there(journal: Path) -> bool:
+    """Whether there is such a file.
+
+    Raises:
+        JournalError: the system does not let us look.
+    """
+    try:
+        return journal.exists()
+    except OSError as error:
+        raise unusable(journal, error) from error
+
+
 def no_more_files(directory: Path) -> bool:
     """Whether the file system has no inode left, however much space there is; False where it does not count them."""
     try:
@@ -85,6 +98,12 @@ def no_more_files(directory: Path) -> bool:
     except OSError:
         return False
     return room.f_files > 0 and room.f_favail == 0
+
+
+def out_of_room(journal: Path, error: sqlite3.Error) -> bool:
+    """Whether SQLite found no room: for bytes, or for one more file beside the database."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_CANTOPEN and no_more_files(journal.parent))
 
 
 def take_lock(journal: Path) -> int:

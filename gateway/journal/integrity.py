@@ -21,6 +21,7 @@ from gateway.durable_file import sync_directory, sync_file
 from gateway.errors import JournalError
 from gateway.event import STREAMS, Stream
 from gateway.journal.cursor import UPLINK, Cursor, cursor_crc, position_of, positions
+from gateway.journal.disk import is_there
 from gateway.journal.loss import losses, lost_between
 from gateway.journal.reader import StreamState, state_of
 from gateway.journal.rows import RowDamaged, body_of, dictionaries_of, epochs_of
@@ -189,7 +190,7 @@ def stats(path: Path) -> JournalStats:
 
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[sqlite3.Connection]:
-    if not path.exists():
+    if not is_there(path):
         raise JournalError(
             "read journal", str(path), "there is no journal here", "say where it is with --config, or start the gateway"
         )

@@ -17,7 +17,7 @@ import msgspec
 from gateway.errors import JournalError
 from gateway.event import STREAMS, Stream
 from gateway.journal.cursor import UPLINK as UPLINK  # whose progress counts as delivered
-from gateway.journal.disk import suspect
+from gateway.journal.disk import is_there, suspect
 from gateway.journal.loss import lost_between
 from gateway.journal.rows import RowDamaged, epochs_of, events_after
 from gateway.journal.rows import StoredEvent as StoredEvent
@@ -81,7 +81,7 @@ class JournalReader:
         Raises:
             JournalError: there is no journal there, or it cannot be read.
         """
-        if not self.path.exists():
+        if not is_there(self.path):
             raise JournalError(
                 "read journal", str(self.path), "there is no journal here yet",
                 "start the gateway once (`storefront run` or `storefront demo`), or say where it is with --config",

@@ -171,7 +171,7 @@ def salvage(
         sync_directory(path.parent)  # or the note may come back and have all of this done again, over newer events
         disk.acquit(path)
     except sqlite3.Error as error:
-        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
+        if disk.out_of_room(path, error):
             disk.give_up_ballast(path)
             raise JournalFull(
                 "salvage journal", str(path), "there is no room for the recovered events", "free space on the disk"

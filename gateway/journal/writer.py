@@ -26,7 +26,16 @@ from gateway.errors import JournalError, JournalFull
 from gateway.event import STREAMS, Draft, Stream
 from gateway.intake.inlet import Poison
 from gateway.journal import cursor, identity
-from gateway.journal.disk import NO_ROOM, Ballast, ballast_path, no_more_files, suspect, take_lock, unusable
+from gateway.journal.disk import (
+    NO_ROOM,
+    Ballast,
+    ballast_path,
+    no_more_files,
+    out_of_room,
+    suspect,
+    take_lock,
+    unusable,
+)
 from gateway.journal.packing import LEARNED_LIMIT, Packer, learn, row_crc, unpack
 from gateway.journal.quarantine import Held, hold, with_topic
 from gateway.journal.remains import put_dictionaries
@@ -100,6 +109,7 @@ class JournalWriter:
             seal: encrypts a quarantined payload, which may hold anything, before it is stored.
         """
         self.path = path
+        self._log_path = path.with_name(path.name + "-wal")
         self.gateway = gateway
         self.clock = clock
         self.max_bytes = max_bytes
@@ -174,12 +184,11 @@ class JournalWriter:
         if self._connection is not None:
             with contextlib.suppress(sqlite3.Error, JournalError):
                 busy = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-                try:
-                    identity.save(self.path, self._connection, running=bool(busy))
-                except JournalFull:  # SQLite removes the log all the same, and the next start would miss it
-                    self._ballast.release()
-                    identity.save(self.path, self._connection, running=bool(busy))
-        self._disconnect()
+                identity.save(self.path, self._connection, running=bool(busy))
+            self._disconnect()
+            if identity.load(self.path).running:  # no room to say otherwise, and the next start would miss the log
+                with contextlib.suppress(OSError):
+                    self._log_path.touch(0o600)
         self._unlock()
 
     @property
@@ -348,7 +357,7 @@ class JournalWriter:
             yield
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-            if code == sqlite3.SQLITE_FULL:
+            if out_of_room(self.path, error):
                 freed = self._no_room() and self._ballast.release()
                 if self._connection is not None:
                     with contextlib.suppress(sqlite3.Error):  # the log's own space can be used again
@@ -402,7 +411,7 @@ class JournalWriter:
     def _name_log(self) -> None:
         """Let the log's name reach the disk before the identity file says that a journal without it has lost events."""
         try:
-            sync_file(self.path.with_name(self.path.name + "-wal"))
+            sync_file(self._log_path)
         except OSError as error:
             raise unusable(self.path, error) from error
 

@@ -128,7 +128,7 @@ def record_of(journal: Path) -> Record:
                     if told.type == "store.gateway.heartbeat.v1":
                         beat_s, beat = at_s, msgspec.json.decode(told.data, type=_Beat)
     except (JournalError, OSError, msgspec.DecodeError) as error:
-        reason = error.reason if isinstance(error, JournalError) else "an event is no JSON"
+        reason = error.reason if isinstance(error, JournalError) else getattr(error, "strerror", "an event is no JSON")
         return Record(last_s, newest_s, beat_s, beat.clock, beat.devices, reason)
     return Record(last_s, newest_s, beat_s, beat.clock, beat.devices)
 
