@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from gateway.errors import JournalError, JournalFull
+from gateway.errors import JournalError, JournalFull, StorefrontError, Unavailable
 from gateway.event import STREAMS, Draft, Stream
 from gateway.intake.inlet import Inlet, Item
 from gateway.journal.news import News
@@ -78,7 +78,8 @@ class CommitLoop:
         """Open the journal, salvaging it when it is damaged, unless the composition root has done it already."""
         if not self._writer.is_open:
             self.salvaged = open_or_salvage(self._writer)
-        self._opened = True
+        with self._door:
+            self._opened, self._closed = True, False
 
     def step(self, stop: threading.Event) -> None:
         """Run the transactions handed in, then collect one window of items and commit it."""
@@ -109,7 +110,7 @@ class CommitLoop:
             while self._jobs:
                 _, future = self._jobs.popleft()
                 if future.set_running_or_notify_cancel():
-                    future.set_exception(self._stopping())
+                    future.set_exception(self._refusal())
             self._writer.close()
 
     def submit(self, work: Callable[[sqlite3.Connection], T]) -> Future[T]:
@@ -141,7 +142,7 @@ class CommitLoop:
                 self._jobs.append((job, future))
                 self._inlet.wake(hurry=hurry)
                 return future
-        future.set_exception(self._stopping())
+        future.set_exception(self._refusal())
         return future
 
     def _record(self, work: Callable[[sqlite3.Connection], tuple[T, Sequence[Draft]]]) -> T:
@@ -225,5 +226,8 @@ class CommitLoop:
         if not self._held:
             self._writer.refill_ballast()
 
-    def _stopping(self) -> JournalError:
-        return JournalError("write journal", str(self._writer.path), "the gateway is stopping")
+    def _refusal(self) -> StorefrontError:
+        """Why nothing is taken: the end has come, or the journal could not be opened yet and will be tried again."""
+        if self._opened:
+            return JournalError("write journal", str(self._writer.path), "the gateway is stopping")
+        return Unavailable("write journal", str(self._writer.path), "it could not be opened yet", "see the log")

@@ -120,6 +120,7 @@ class JournalWriter:
         self._lock_fd: int | None = None
         self._heads: dict[Stream, int] = {}
         self._seen: OrderedDict[bytes, None] = OrderedDict()
+        self._files: list[tuple[Path, int]] = []  # with their inodes
         self._boot = 0
         self._packer = Packer()
         self._sample: deque[bytes] = deque(maxlen=_SAMPLE)
@@ -172,6 +173,7 @@ class JournalWriter:
             self._recover_dictionaries()
             self._name_log()
             identity.save(self.path, connection)
+            self._files = [(path, path.stat().st_ino) for path in (self.path, self._log_path)]
             for stream in STREAMS:
                 self._heads[stream] = head_of(connection, stream)
             self._remember_tail()
@@ -185,10 +187,7 @@ class JournalWriter:
             with contextlib.suppress(sqlite3.Error, JournalError):
                 busy = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
                 identity.save(self.path, self._connection, running=bool(busy))
-            self._disconnect()
-            if identity.load(self.path).running:  # no room to say otherwise, and the next start would miss the log
-                with contextlib.suppress(OSError):
-                    self._log_path.touch(0o600)
+        self._disconnect()
         self._unlock()
 
     @property
@@ -343,6 +342,7 @@ class JournalWriter:
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield connection
+            self._in_place()
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
@@ -415,6 +415,22 @@ class JournalWriter:
         except OSError as error:
             raise unusable(self.path, error) from error
 
+    def _in_place(self) -> None:
+        """Refuse to commit into a file that somebody has removed or replaced: it ends with this process.
+
+        What the log holds is brought into the database when the journal is closed, also when the log has lost its name.
+        """
+        for path, inode in self._files:
+            try:
+                if path.stat().st_ino == inode:
+                    continue
+                reason = "somebody has put another file in its place"
+            except OSError as error:
+                reason = error.strerror or str(error)
+            raise JournalError(
+                "write journal", str(path), reason, "leave the journal's files alone while the gateway runs"
+            )
+
     def _remember_tail(self) -> None:
         for stream in STREAMS:
             tail = self._connected().execute(
@@ -486,9 +502,13 @@ class JournalWriter:
         return self._free_bytes() < _ROOM_TO_OPEN_BYTES or no_more_files(self.path.parent)
 
     def _disconnect(self) -> None:
+        self._files = []
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+            if identity.load(self.path).running:  # no room to say otherwise; the next start would miss the log
+                with contextlib.suppress(OSError):
+                    self._log_path.touch(0o600)
 
     def _unlock(self) -> None:
         if self._lock_fd is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.clock import FakeClock
-from gateway.errors import JournalError, JournalFull
+from gateway.errors import JournalError, JournalFull, Unavailable
 from gateway.event import STREAMS, Draft, Stream
 from gateway.intake.inlet import Inlet, Item, Poison
 from gateway.journal.commit_loop import CommitLoop
@@ -108,13 +108,13 @@ def test_a_failed_commit_tells_nobody_and_ends_the_loop(
 
 
 def test_closing_after_a_failed_open_is_harmless(tmp_path: Path, clock: FakeClock, inlet: Inlet) -> None:
-    """A loop that never opened closes without an error and refuses transactions."""
+    """A loop that never opened closes without an error and refuses transactions for now, which ends nobody."""
     (tmp_path / "file").write_text("x")
     loop = CommitLoop(JournalWriter(tmp_path / "file" / "j.db", "gw01", clock), inlet)
     with pytest.raises(JournalError, match="check that the directory"):
         loop.open()
     loop.close()
-    with pytest.raises(JournalError, match="stopping"):
+    with pytest.raises(Unavailable, match="not be opened"):
         loop.submit(lambda connection: None).result(1)
 
 
@@ -268,3 +268,23 @@ def test_a_damaged_journal_does_not_stop_the_start(
     assert loop.salvaged is not None
     assert count(path, "observations") == 40
     loop.close()
+
+
+def test_a_loop_that_could_not_be_opened_serves_after_the_next_try(path: Path, clock: FakeClock) -> None:
+    """The disk was full at the start: nobody is told that the gateway stops, and the same loop goes on later."""
+    loop = CommitLoop(JournalWriter(path, "gw01", clock, ballast_bytes=0), Inlet(), window_s=0.0)
+    path.mkdir()  # something that no journal can be opened in
+    with pytest.raises(JournalError):
+        loop.open()
+    waiting = loop.submit(lambda connection: 7)
+    loop.close()
+    with pytest.raises(Unavailable):
+        waiting.result(1)
+    path.rmdir()
+    loop.open()
+    later = loop.submit(lambda connection: 8)
+    loop.step(threading.Event())
+    assert later.result(1) == 8
+    loop.close()
+    with pytest.raises(JournalError, match="stopping"):
+        loop.submit(lambda connection: 9).result(1)

@@ -298,3 +298,36 @@ def test_killed_in_the_middle_of_a_commit(path: Path, clock: FakeClock, everythi
     assert open_or_salvage(writer) is None
     assert len(everything(path)) >= reported + 1
     writer.close()
+
+
+@pytest.mark.parametrize("name", ["journal.db", "journal.db-wal"])
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_nothing_is_acknowledged_into_a_file_that_is_gone(
+    path: Path, clock: FakeClock, draft: MakeDraft, everything: Everything, name: str, how: str
+) -> None:
+    """Somebody tidies up, or restores a copy, while the gateway runs: the next commit fails instead of vanishing, and
+    where only the log was taken nothing of what was committed before is missing.
+    """
+    writer = JournalWriter(path, "gw01", clock, ballast_bytes=0)
+    writer.open()
+    writer.append([draft(n, "transactions") for n in range(20)])
+    before = everything(path)
+    file = path.with_name(name)
+    if how == "replaced":
+        copy = file.with_name("copy")
+        shutil.copy(file, copy)
+        copy.replace(file)
+    else:
+        file.unlink()
+    with pytest.raises(JournalError, match="write journal"):
+        writer.append([draft(100)])
+    writer.close()
+    if name.endswith("-wal"):
+        assert open_or_salvage(writer) is None
+        writer.close()
+        assert everything(path) == before
+    elif how == "removed":
+        report = open_or_salvage(writer)
+        writer.close()
+        assert report is not None
+        assert {one.stream: one.lost for one in report.streams}["transactions"] == 20
