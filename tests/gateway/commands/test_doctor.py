@@ -234,7 +234,7 @@ def test_a_suspicion_and_a_full_quota_are_said(shop):
     suspect(shop.journal, "a page was bad")
     assert any("a page was bad" in each.says for each in wrong(see(shop), "journal"))
     shop.config.write_text(shop.config.read_text().replace("max_mib = 64", "max_mib = 8"))
-    pad = [random.Random(number).randbytes(4_000).hex() for number in range(900)]
+    pad = [random.Random(number).randbytes(7_000).hex() for number in range(900)]
     shop.keep(
         *(Draft("observations", "store.test.v1", b'{"source":"//t/x","data":"%s"}' % each.encode()) for each in pad)
     )
