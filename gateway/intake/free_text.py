@@ -22,6 +22,7 @@ import msgspec
 
 from gateway.event_types import Line
 from gateway.intake import reading as said
+from gateway.intake.check_digits import gs1, luhn
 
 Kind = Literal["phone", "email", "card", "id_number"]
 R = TypeVar("R", bound=said.Reading)
@@ -87,9 +88,7 @@ class FreeText:
         """
 
         def name(text: str) -> str:
-            return self._without(
-                text, lambda kind, value: f"{kind}-{pseudonym(f'text_{kind}', value)[:16]}", names=True
-            )
+            return self._without(text, lambda kind, value: f"{kind}-{pseudonym(kind, value)[:16]}", names=True)
 
         changed: dict[str, Any] = {}
         for field in ("device_seq", *_TEXTS.get(type(reading), ())):
@@ -193,7 +192,7 @@ class FreeText:
         text = plain[start:end]
         digits = text if text.isdigit() else "".join(_GROUP.findall(text))
         whole, before = digits is text, plain[start - 1 : start]
-        if whole and len(digits) in _GS1_LENGTHS and before not in ("+", "(") and _gs1(digits):
+        if whole and len(digits) in _GS1_LENGTHS and before not in ("+", "(") and gs1(digits):
             return (start, end, "id_number", digits) if _is_citizen(digits) else None  # else an article, or a pallet
         if whole and len(digits) == 17 and _is_citizen(text + plain[end : end + 1].upper()):
             return start, end + 1, "id_number", text + "X"
@@ -204,7 +203,7 @@ class FreeText:
             return None  # the cents of an amount
         if len(digits) == 18 and _is_citizen(digits):
             return start, end, "id_number", digits
-        if _CARDS.fullmatch(digits) and _IN_FOURS.fullmatch(text) and _luhn(digits):
+        if _CARDS.fullmatch(digits) and _IN_FOURS.fullmatch(text) and luhn(digits):
             return start, end, "card", digits
         plus = _PLUS.search(plain, max(0, start - 2), start)
         number = self._phone(text, digits, abroad=plus is not None, called=called, names=names)
@@ -263,15 +262,6 @@ def _is_citizen(number: str) -> bool:
         return False
     total = sum(int(digit) * pow(2, 17 - index, 11) for index, digit in enumerate(number[:17]))
     return born.year >= 1900 and number[17] == "10X98765432"[total % 11]
-
-
-def _luhn(digits: str) -> bool:
-    doubled = (int(digit) * (1 + index % 2) for index, digit in enumerate(reversed(digits)))
-    return sum(each // 10 + each % 10 for each in doubled) % 10 == 0
-
-
-def _gs1(digits: str) -> bool:
-    return sum(int(digit) * (1, 3)[index % 2] for index, digit in enumerate(reversed(digits))) % 10 == 0
 
 
 def _line_texts(lines: Iterable[Line]) -> Iterator[str]:

@@ -4,8 +4,7 @@ Store and platform must spell alike or never match, so both use this module; tes
 What a till writes where there is no member ("0", "GUEST", a masked number) is refused, because it would make one person
 of many. An identifier stands in no error, not even in part. Knows no key, no consent and no event.
 
-*Source*: Unicode UAX 15 (NFKC); ITU-T E.164 by way of libphonenumber; RFC 5321 §2.4, §4.5.3.1; RFC 5891 (IDNA 2008);
-ISO/IEC 7812-1 annex B (Luhn); GS1 General Specifications §7.9.1 (modulo 10).
+*Source*: Unicode UAX 15 (NFKC); ITU-T E.164 by way of libphonenumber; RFC 5321 §2.4, §4.5.3.1; RFC 5891 (IDNA 2008).
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ import msgspec
 
 from config.settings import PrivacySettings, Scheme
 from gateway.errors import Rejected
+from gateway.intake.check_digits import gs1, luhn
 
 __all__ = ["SCHEMES", "Identifier", "Rules", "Scheme", "normalise", "rules_of", "scheme_of"]
 
@@ -195,7 +195,7 @@ def _app(text: str, _rules: Rules) -> str:
 def _payment(text: str, _rules: Rules) -> str:
     if not _APP.fullmatch(text):
         raise _refused("payment", "it holds a character that no token has, or is masked")
-    if text.isdigit() and 12 <= len(text) <= 19 and _luhn(text):
+    if text.isdigit() and 12 <= len(text) <= 19 and luhn(text):
         raise _refused("payment", "it is a card number, which has no place here; tills must send a token")
     return text
 
@@ -214,15 +214,6 @@ def _card(text: str, _rules: Rules) -> str:
     return (value.lstrip("0") or "0") if value.isdigit() else value
 
 
-def _luhn(digits: str) -> bool:
-    doubled = (int(digit) * (1 + index % 2) for index, digit in enumerate(reversed(digits)))
-    return sum(each // 10 + each % 10 for each in doubled) % 10 == 0
-
-
-def _gs1(digits: str) -> bool:
-    return sum(int(digit) * (1, 3)[index % 2] for index, digit in enumerate(reversed(digits))) % 10 == 0
-
-
 def _folded(name: str) -> str:
     return unicodedata.normalize("NFKC", name).strip().casefold()
 
@@ -231,7 +222,7 @@ def _refused(scheme: str, reason: str) -> Rejected:
     return Rejected("read identifier", scheme, reason, "see docs/privacy.md for what each kind looks like")
 
 
-_CHECKS: dict[str, Callable[[str], bool]] = {"luhn": _luhn, "gs1": _gs1}
+_CHECKS: dict[str, Callable[[str], bool]] = {"luhn": luhn, "gs1": gs1}
 _SCHEMES: dict[Scheme, Callable[[str, Rules], str]] = {
     "member": _member, "phone": _phone, "email": _email, "app": _app, "payment": _payment, "beacon": _beacon,
     "card": _card,
