@@ -162,11 +162,13 @@ def test_an_idle_server_does_not_wake(make: Make) -> None:
     connection.request("GET", "/")
     connection.getresponse().read()
     connection.close()
-    name = next(thread.native_id for thread in threading.enumerate() if thread.name == "till-http")
-    time.sleep(0.2)
-    before = _switches(name)
-    time.sleep(1.0)
-    assert _switches(name) - before <= 3  # uvicorn's own loop: ten
+    thread = next(thread.native_id for thread in threading.enumerate() if thread.name == "till-http")
+    woke = []
+    while not woke or (min(woke) > 1 and len(woke) < 10):  # the first second may still hold the farewell
+        before = _switches(thread)
+        time.sleep(1.0)
+        woke.append(_switches(thread) - before)
+    assert min(woke) <= 1, woke  # uvicorn's own loop: ten
 
 
 def _switches(thread: int | None) -> int:

@@ -22,7 +22,7 @@ from gateway.errors import ConfigError, Rejected, Unavailable
 from gateway.shopper.coupon_messages import LARGEST
 from gateway.workers.coupon_counter import CouponServer, CouponTopics
 from tests.gateway.shopper.counter import HOME, Counter, counter, coupon
-from tests.gateway.shopper.stepped_shop import NEVER
+from tests.gateway.shopper.stepped_shop import AT_ONCE, NEVER
 
 Said = dict[str, Any]
 
@@ -162,7 +162,7 @@ def serve(shop: Counter) -> Iterator[Callable[..., int]]:
         )
         servers.append(CouponServer(gateway, shop.desk))
         servers[-1].open()
-        servers[-1].step(NEVER)
+        servers[-1].step(AT_ONCE)
         return servers[-1].port
 
     yield start
