@@ -277,6 +277,13 @@ def _declare(player: _Player) -> None:
     _taken(player, player.push(13, 13), 13)
 
 
+def _declared_lost(player: _Player) -> None:
+    body = _taken(player, player.push(12, 13), 13)
+    said = [item for item in body.get("results", []) if item.get("seq") == 12]
+    refused = said and "rejected" in (said[0].get("status"), said[0].get("original"))
+    _expect(bool(refused), f"number 12 was declared lost and is not here; the answer on it is {said}")
+
+
 def _second_epoch(player: _Player) -> None:
     epoch = secrets.token_hex(16)
     path = player.path(epoch)
@@ -320,6 +327,8 @@ _QUESTIONS: tuple[tuple[str, str, tuple[str, ...], Callable[[_Player], None]], .
     ("coding", "an unknown Content-Encoding is 415", ("overlap",), _coding),
     ("verdict", "a rejected event is consumed, and its first verdict is repeated for ever", ("overlap",), _verdict),
     ("declare-gap", "a declared gap is passed over", ("verdict",), _declare),
+    ("declared-lost", "a number that was declared lost is refused when it comes after all", ("declare-gap",),
+     _declared_lost),
     ("second-epoch", "a second epoch begins at 0 and leaves the first alone", ("declare-gap",), _second_epoch),
     ("heartbeat", "a heartbeat is accepted", (), _heartbeat),
     ("commands", "the command feed gives an array and Feed-Next, and refuses forged cursors", (), _commands),

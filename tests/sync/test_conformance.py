@@ -99,6 +99,14 @@ def forget_verdicts(path: str, status: int, body: bytes) -> tuple[int, bytes, by
     return status, body, None
 
 
+def confirm_lost(path: str, status: int, body: bytes) -> tuple[int, bytes, bytes | None]:
+    if path.endswith("/events") and status == 200:
+        answer = json.loads(body)
+        answer["results"] = [item for item in answer["results"] if item.get("code") != "sequence.declared-lost"]
+        return status, json.dumps(answer).encode(), None
+    return status, body, None
+
+
 def plain_errors(path: str, status: int, body: bytes) -> tuple[int, bytes, bytes | None]:
     return status, body, b"text/plain" if status >= 400 else None
 
@@ -121,12 +129,13 @@ def no_number(path: str, status: int, body: bytes) -> tuple[int, bytes, bytes | 
     ("change", "expected"),
     [
         (forget_verdicts, {"verdict"}),
+        (confirm_lost, {"declared-lost"}),
         (swallow_conflicts, {"conflict"}),
         (no_number, {"gap"}),
         (other_name, {"open-epoch"}),
         (plain_errors, {"unknown-epoch", "gap", "conflict", "digest", "range", "garbage", "coding"}),
     ],
-    ids=["forgets verdicts", "swallows conflicts", "no expected_seq", "another name", "errors as text"],
+    ids=["forgets verdicts", "confirms the lost", "swallows conflicts", "no expected_seq", "another name", "as text"],
 )
 def test_a_platform_that_is_wrong_in_one_way_fails_there(
     tmp_path: Path, change: Callable[[str, int, bytes], tuple[int, bytes, bytes | None]], expected: set[str]
