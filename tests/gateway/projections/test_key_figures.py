@@ -45,7 +45,7 @@ class Shop(Tables):
 
     def beats(self, count: int = 120, begin: int = TEN, **devices: str) -> None:
         for number in range(count):
-            self.tell("gateway.workers.heartbeat", begin + number * 60_000, devices=devices or {"till": "live"})
+            self.tell("gateway.heartbeat", begin + number * 60_000, devices=devices or {"till": "live"})
 
     def sales(self, count: int, net: str = "10.00", at: int = TEN + 60_000, **more: Any) -> None:
         for _ in range(count):

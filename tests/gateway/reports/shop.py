@@ -39,7 +39,7 @@ class Past(Tables):
                 )  # fmt: skip
                 beat = {"devices": {"till": "live"}}
                 beats = range(60) if back < 16 else ()
-                facts += [self.fact("gateway.workers.heartbeat", at + minute * 60_000, beat) for minute in beats]
+                facts += [self.fact("gateway.heartbeat", at + minute * 60_000, beat) for minute in beats]
                 sale = {"kind": "sale", "currency": "CNY", "totals": {"net": "25.50", "item_count": "3"}}
                 facts += [self.fact("pos.sale", at + 60_000 * number, sale) for number in range(5 + hour)]
         for zone in ("鞋区", BAD):
