@@ -1,11 +1,15 @@
-"""A report as one page of A4, drawn with reportlab; Chinese in its built-in font STSong-Light, which is not embedded.
+"""A report as one page of A4, drawn with reportlab.
 
+Chinese is set in a font of this machine whose used letters go into the file, where there is one that reportlab can read
+(TrueType outlines; Noto CJK has others); else in STSong-Light, which the viewer replaces by a Chinese font of its own.
 reportlab is loaded here and only when a report is made.
 """
 
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from gateway.projections.heat import HeatMap
@@ -20,18 +24,32 @@ _INK, _SOFT, _LINE = "#1c2321", "#55605c", "#d5dbd8"
 _COLOURS = ("#1f6f5c", "#9aa5a1", "#c77b30")
 _ROWS_MOST = 6
 _CHINESE = "STSong-Light"
+_CARRIED = "Carried"
+FONTS = tuple(
+    Path("/usr/share/fonts/truetype") / name
+    for name in ("wqy/wqy-microhei.ttc", "wqy/wqy-zenhei.ttc", "droid/DroidSansFallbackFull.ttf")
+)
+"""Where Debian puts Chinese fonts that may be embedded and that reportlab can read."""
+_NEEDED = "门店0A¥–≥…"  # a font for other letters only would show boxes
 
 
-def as_pdf(document: Document) -> bytes:
-    """The report as a PDF file of one page; the same report gives the same bytes."""
+def as_pdf(document: Document, fonts: Iterable[Path] = FONTS, needed: str = _NEEDED) -> bytes:
+    """The report as a PDF file of one page; the same report gives the same bytes.
+
+    Args:
+        document: what it says.
+        fonts: files tried in order for what is not Latin.
+        needed: letters that such a font must have.
+    """
     from reportlab.pdfbase import pdfmetrics
     from reportlab.pdfbase.cidfonts import UnicodeCIDFont
     from reportlab.pdfgen.canvas import Canvas
 
     font = "Helvetica"
     if document.language == "zh_CN" or not _latin(document):
-        font = _CHINESE
-        pdfmetrics.registerFont(UnicodeCIDFont(font))
+        font = _carried(fonts, needed) or _CHINESE
+        if font == _CHINESE:
+            pdfmetrics.registerFont(UnicodeCIDFont(font))
     file = io.BytesIO()
     canvas = Canvas(file, pagesize=(_WIDTH, _HEIGHT), invariant=1)
     canvas.setTitle(f"{document.title} {document.subtitle}")
@@ -51,6 +69,22 @@ def as_pdf(document: Document) -> bytes:
     canvas.showPage()
     canvas.save()
     return file.getvalue()
+
+
+def _carried(fonts: Iterable[Path], needed: str) -> str:
+    """The name under which the first usable font is known now; "" where there is none."""
+    from reportlab.pdfbase import pdfmetrics
+    from reportlab.pdfbase.ttfonts import TTFError, TTFont
+
+    for path in fonts:
+        try:
+            font = TTFont(_CARRIED, str(path))
+        except (TTFError, OSError):
+            continue
+        if all(ord(letter) in font.face.charToGlyph for letter in needed):
+            pdfmetrics.registerFont(font)
+            return _CARRIED
+    return ""
 
 
 class _Page:

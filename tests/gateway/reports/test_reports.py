@@ -10,11 +10,14 @@ import zipfile
 import zlib
 from base64 import a85decode
 from html.parser import HTMLParser
+from pathlib import Path
 
 import msgspec
 import pytest
+import reportlab
 
 from gateway.projections.kpi import HOUR_MS, NAMES, Reason, Sources
+from gateway.reports.as_pdf import as_pdf
 from gateway.reports.document import DASH, document
 from gateway.reports.render import FORMATS, Format, file_name, render
 from gateway.reports.words import FIGURES, REASONS, TEXTS, Language
@@ -112,9 +115,21 @@ def test_no_cell_that_somebody_named_becomes_a_formula(past: Past) -> None:
     assert not any("<f>" in page for page in pages)
 
 
+def test_chinese_goes_into_the_pdf_with_a_font_that_can_be_read_and_has_its_letters(past: Past) -> None:
+    """One that is missing, has other outlines or lacks letters is passed over; without any, the viewer's is named."""
+    vera = Path(reportlab.__file__).with_name("fonts") / "Vera.ttf"
+    broken = Path(reportlab.__file__)
+    report = document(past.report(), "zh_CN")
+    without = as_pdf(report, (Path("/nowhere.ttf"), broken, vera))
+    assert b"/STSong-Light" in without and b"/FontFile2" not in without
+    carried = as_pdf(report, (broken, vera), needed="A1")
+    assert b"/FontFile2" in carried and b"/STSong-Light" not in carried
+    assert as_pdf(report, (broken, vera), needed="A1") == carried
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_pdf_is_one_page_with_everything_on_it(past: Past, language: Language) -> None:
-    content = render(past.report(), "pdf", language)
+    content = as_pdf(document(past.report(), language), ())  # whatever fonts this machine has
     assert len(re.findall(rb"/Type /Page\b", content)) == 1
     assert (b"STSong-Light" in content) is True  # the zones' names are Chinese in both
     drawn = re.search(rb"stream\r?\n(.*?)endstream", content, re.DOTALL)
