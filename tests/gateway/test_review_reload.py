@@ -135,3 +135,18 @@ def test_what_is_saved_on_the_set_up_page_is_taken_over_by_the_running_gateway(r
     until(lambda: running.gateway.settings.floor.depth_m == 9.0)
     until(lambda: running.gateway.alerts.settings.quiet_hours == "01:00-02:00")
     assert desk.now().restart == () and not desk.now().pending
+
+
+def test_a_reload_for_one_device_behind_the_broker_makes_no_other_forget(running: Running) -> None:
+    """Its session begins anew for a changed topic; the driver beside it is the same object, with all it has heard."""
+    other = BEACONS.replace('"ble"', '"other"').replace("ble/#", "other/#")
+    running.write(BEACONS + other)
+    running.gateway.reload()
+    until(lambda: running.states().get("mqtt-devices") == "running")
+    before = {plan.name: running.gateway._driver_of(plan) for plan in running.gateway.plans}
+    running.write(BEACONS + other.replace("other/#", "elsewhere/#"))
+    assert running.gateway.reload() == ["applied: mqtt-devices changed"]
+    until(lambda: running.states()["mqtt-devices"] == "running")
+    after = {plan.name: running.gateway._driver_of(plan) for plan in running.gateway.plans}
+    assert after["ble"] is before["ble"]
+    assert after["other"] is not before["other"]
