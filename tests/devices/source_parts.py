@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from devices.plan import DevicePlan, plan
 from devices.source import Intake
 from devices.transports.mqtt import Delivery
 from gateway.clock import FakeClock, Instant
+from gateway.errors import Unavailable
 from gateway.event import Origin
 from gateway.intake.health import DeviceBoard
 from gateway.intake.inlet import Inlet
@@ -25,6 +27,35 @@ class Keys:
 
     def day_key(self, scheme: str, identifier: str, at: Instant) -> str:
         return "key"
+
+
+class FakeLine:
+    """A line that says what a test puts on it; None pulls it out."""
+
+    def __init__(self, *said: bytes | None) -> None:
+        self.said = deque(said)
+        self.written: list[bytes] = []
+        self.closed = False
+        self.reads = 0
+
+    def open(self) -> None:
+        if self.said and self.said[0] is None:
+            raise Unavailable("open line", "/dev/x", "it is not plugged in", "plug it in")
+
+    def read(self, timeout_s: float) -> bytes:
+        self.reads += 1
+        if not self.said:
+            return b""
+        data = self.said.popleft()
+        if data is None:
+            raise Unavailable("read line", "/dev/x", "the device has gone", "plug it in again")
+        return data
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    def close(self) -> None:
+        self.closed = True
 
 
 class FakeLink:

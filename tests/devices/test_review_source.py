@@ -16,7 +16,7 @@ from devices.topic import TopicTable
 from gateway.clock import Instant
 from gateway.intake.inlet import Item
 from gateway.intake.reading import Button, Reading
-from tests.devices.source_parts import FakeLink, made_intake, plans
+from tests.devices.source_parts import FakeLine, FakeLink, made_intake, plans
 
 STUCK_S = 20.0  # below below the patience after which a worker counts as stuck
 MAPPED = """
@@ -39,27 +39,6 @@ reading = "feedback"
 fields = { score = "v" }
 fixed = { question = "q1" }
 """
-
-
-class Line:
-    """A line on which a device says the same thing again and again."""
-
-    def __init__(self, said: bytes) -> None:
-        self.said = said
-        self.reads = 0
-
-    def open(self) -> None:
-        pass
-
-    def read(self, timeout_s: float) -> bytes:
-        self.reads += 1
-        return self.said
-
-    def write(self, data: bytes) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
 
 @pytest.fixture
@@ -109,7 +88,7 @@ def test_a_broker_source_comes_back_while_the_journal_takes_nothing_and_loses_no
 def test_a_serial_source_that_waits_comes_back_reads_no_more_and_leaves_what_it_holds(intake: Intake) -> None:
     """With `policy = "wait"` and no room, each step ends, the line keeps its bytes, and a close loses nothing."""
     (device,) = plans('[[devices]]\nname = "gun"\ndriver = "scanner_gs1"\naddress = "/dev/x"\npolicy = "wait"')
-    line = Line(b"]d24006381333931\r\n" * 3)
+    line = FakeLine(*[b"]d24006381333931\r\n" * 3] * 9)
     source = SerialSource(device, line, intake)
     source.open()
     for _ in range(3):
@@ -162,7 +141,7 @@ class Surrogates(Driver):
 def test_on_a_line_what_no_event_can_hold_is_counted_and_the_rest_is_taken(intake: Intake) -> None:
     """A serial line keeps nothing that could be set aside: the board counts it as bad."""
     (device,) = plans('[[devices]]\nname = "gun"\ndriver = "scanner_gs1"\naddress = "/dev/x"')
-    source = SerialSource(msgspec.structs.replace(device, driver=Surrogates), Line(b"x"), intake)
+    source = SerialSource(msgspec.structs.replace(device, driver=Surrogates), FakeLine(b"x"), intake)
     source.open()
     source.step(threading.Event())
     assert [len(item.drafts) for item in intake.inlet.take(9, 0.0, 0.0)] == [1]

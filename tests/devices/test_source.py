@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Sequence
 from decimal import Decimal
 
@@ -24,37 +23,10 @@ from gateway.intake.person import Identity, Subject
 from gateway.intake.place import Place
 from gateway.intake.reading import ConsentAct, Points, Sale
 from gateway.intake.sightings import Sightings
-from tests.devices.source_parts import FakeLink, Keys, made_intake, plans
+from tests.devices.source_parts import FakeLine, FakeLink, Keys, made_intake, plans
 
 TAG = bytes.fromhex("BB02220011C9340030751FEB705C5904E3D50D703A76EF7E")
 STOP = threading.Event()
-
-
-class FakeLine:
-    """A line that says what a test puts on it; None pulls it out."""
-
-    def __init__(self, *said: bytes | None) -> None:
-        self.said = deque(said)
-        self.written: list[bytes] = []
-        self.closed = False
-
-    def open(self) -> None:
-        if self.said and self.said[0] is None:
-            raise Unavailable("open line", "/dev/x", "it is not plugged in", "plug it in")
-
-    def read(self, timeout_s: float) -> bytes:
-        if not self.said:
-            return b""
-        data = self.said.popleft()
-        if data is None:
-            raise Unavailable("read line", "/dev/x", "the device has gone", "plug it in again")
-        return data
-
-    def write(self, data: bytes) -> None:
-        self.written.append(data)
-
-    def close(self) -> None:
-        self.closed = True
 
 
 @pytest.fixture
