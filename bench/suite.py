@@ -257,7 +257,7 @@ BENCHES = (
     ),
     Bench(
         "page", "The page: time, live numbers, and what twenty viewers cost", "bench.page",
-        None, ("--events", "100000", "--rounds", "2"), ("--events", "1000000", "--rounds", "5"), (60, 180),
+        None, ("--events", "100000", "--rounds", "2"), ("--events", "1000000", "--rounds", "5"), (60, 300),
     ),
     Bench(
         "drivers", "Serial drivers: damaged traces, speed", "bench.drivers",
