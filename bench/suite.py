@@ -137,7 +137,9 @@ def read_journal(output: str) -> list[Figure]:
     """Append share, paced bytes and times, flatness."""
     figures = []
     if match := re.search(r"bare / journal: ([\d.]+) with plain rows \(limit ([\d.]+)\)", output):
-        figure = Figure("CPU of bare SQLite, share of ours", f"≥ {match[2]}", "1.00", match[1], match[1] >= match[2])
+        figure = Figure(
+            "CPU of bare SQLite, share of ours", f"≥ {match[2]}", "1.00", match[1], float(match[1]) >= float(match[2])
+        )
         figures.append(figure)
     paced = r"^ +(\d+) +(\d+) ms +([\d,]+) +([\d,]+) +([\d.]+) +([\d.]+) +([\d.]+) +[\d.]+ +(?:ok|MISSED)"
     for match in re.finditer(paced, output, re.MULTILINE):
