@@ -5,6 +5,7 @@ Must not know detectors, tracks or lines.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import msgspec
@@ -15,10 +16,21 @@ from vision.person_size import PersonSize
 
 FEWEST_SAMPLES = 25
 MOST_TALLER, MOST_CUT = 0.35, 0.3
-"""Of the moving area: more of it taller than a single person, where more than this is cut by the frame's edge, says
-that the "single person" was a piece of one."""
-PERSPECTIVE_SHARE, PERSPECTIVE_SPREAD = 0.9, 0.25
-"""Whole blobs show perspective if that much of them lies on one rising line over that share of the picture's height."""
+"""Of the moving area: more of it taller than a single person, where more than this is cut by the frame's upper or
+lower edge, says that the "single person" was a piece of one."""
+PERSPECTIVE_SHARE, PERSPECTIVE_SPREAD, MOST_RISE = 0.7, 0.25, 1.5
+"""Blobs show perspective if that much of them lies on one rising line; where most are cut, over that share of the
+picture's height."""
+
+RIDGE_WIDTH, RIDGE_SHARE = 0.06, 0.6
+"""How far blobs of one size lie apart (logarithm of height), and the votes a line needs beside the strongest one."""
+_STEPS = (0.15, 0.3, 0.45, 0.6, 0.8, 1.0, 1.25, 1.5, 1.8)
+GROWTHS: NDArray[np.float64] = np.array([*(-step for step in reversed(_STEPS)), 0, *_STEPS, 2.2, 2.6, 3.0])
+FLAT: NDArray[np.float64] = np.zeros(1)
+"""Of a person over one height of the picture, relative to the size in the blobs' middle; negative where the camera
+hangs upside down."""
+LEAST_GROWN, FLATTER, STEEPEST = 0.25, 0.05, 0.8
+"""Nobody is smaller than this beside the middle; what a unit of growth costs in votes; the steepest slope."""
 
 
 class BlobSample(msgspec.Struct, frozen=True, gc=False):
@@ -34,9 +46,9 @@ class BlobSample(msgspec.Struct, frozen=True, gc=False):
 def learned(samples: Sequence[BlobSample], height_px: int) -> PersonSize | None:
     """From blobs of moving things; None where too few agree.
 
-    Fragments are small and groups are wide, so the trend of height over the picture is fitted with each blob weighed by
-    its area, and the single person is then the smallest size that is about as frequent as the commonest one. Where
-    most blobs are cut by the frame's edge, people are about as large as the picture and their size is constant.
+    Single persons all lie on one line of height over the picture, groups and fragments lie anywhere; the single person
+    is the lowest line that about as much lies on as on any other. Where most blobs are cut by the frame's edge, people
+    are about as large as the picture and their size is constant.
     """
     if len(samples) < FEWEST_SAMPLES:
         return None
@@ -47,46 +59,93 @@ def learned(samples: Sequence[BlobSample], height_px: int) -> PersonSize | None:
         return _rising(data, whole, height_px) or _large(data, height_px)
     if _weighted_quantile(data[:, 3], data[:, 3], 0.5) > 4 * _weighted_quantile(whole[:, 3], whole[:, 3], 0.5):
         return _rising(data, whole, height_px) or _large(data, height_px)
-    foot, height, weight = whole[:, 0], whole[:, 2], whole[:, 3]
-    base, slope = _weighted_quantile(height, weight, 0.45), 0.0
-    for _ in range(4):
-        expected = np.maximum(6.0, base + slope * foot)
-        keep = (height > 0.6 * expected) & (height < 1.45 * expected)
-        if keep.sum() < FEWEST_SAMPLES // 2:
-            return None
-        spread = np.percentile(foot[keep], 90) - np.percentile(foot[keep], 10)
-        if spread > 0.15 * height_px and keep.sum() >= 2 * FEWEST_SAMPLES:
-            slope = float(np.clip(_line(foot[keep], height[keep])[0], 0.0, 0.8))
-            if slope * spread < 0.15 * np.median(height[keep]):
-                slope = 0.0
-        else:
-            slope = 0.0
-        base = float(np.median(height[keep] - slope * foot[keep]))
+    base, slope = _ridge(whole, height_px)
+    foot = whole[:, 0]
     shape = _shape(whole, np.maximum(6.0, base + slope * foot))
     if shape is None:
         return None
     factor, aspect, fill = shape
     size = PersonSize(base * factor, slope * factor, aspect, fill)
     tall = data[:, 2] > 1.45 * np.maximum(6.0, size.base_px + size.slope * data[:, 0])
-    cut = data[:, 4] > 0
+    # A side of the picture cuts a person's width; only its upper and lower edge cut the height.
+    cut = (data[:, 0] >= height_px - 1) | (data[:, 0] - data[:, 2] <= 1)
     total = data[:, 3].sum()
     if data[tall, 3].sum() > MOST_TALLER * total and data[cut, 3].sum() > MOST_CUT * total:
         return _large(data, height_px) or size
     return size
 
 
+def _ridge(whole: NDArray[np.float64], height_px: int) -> tuple[float, float]:
+    """Height of a person as (base, slope): the lowest of the lines on which blobs crowd.
+
+    A line is told by the height in the blobs' middle and by its growth over one height of the picture. Each blob votes
+    with the root of its area: a group counts for more than a fragment, but not for as many as it has members.
+    """
+    foot, height, weight = whole[:, 0], whole[:, 2], np.sqrt(whole[:, 3])
+    spread = float(np.percentile(foot, 90) - np.percentile(foot, 10))
+    if spread > 0.15 * height_px and len(whole) >= 2 * FEWEST_SAMPLES:
+        base, slope = _crowded(foot, height, weight, height_px, GROWTHS)
+        expected = np.maximum(6.0, base + slope * foot)
+        near = (height > 0.75 * expected) & (height < 1.3 * expected)
+        rise = abs(slope) * spread / float(np.median(height[near])) if near.any() else 0.0
+        if 0.15 <= rise <= MOST_RISE and weight[near].sum() >= PERSPECTIVE_SHARE * weight.sum():
+            return _fitted(foot, height, base, slope)
+    return _fitted(foot, height, *_crowded(foot, height, weight, height_px, FLAT))
+
+
+def _fitted(foot: NDArray[np.float64], height: NDArray[np.float64], base: float, slope: float) -> tuple[float, float]:
+    """A line found by votes, moved to the middle of what lies near it; a flat one stays flat."""
+    for _ in range(3):
+        expected = np.maximum(6.0, base + slope * foot)
+        near = (height > 0.6 * expected) & (height < 1.45 * expected)
+        if near.sum() < FEWEST_SAMPLES // 2:
+            return base, slope
+        if slope:
+            slope = float(np.clip(_line(foot[near], height[near]), -STEEPEST, STEEPEST))
+        base = float(np.median(height[near] - slope * foot[near]))
+    return base, slope
+
+
+def _crowded(
+    foot: NDArray[np.float64],
+    height: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    height_px: int,
+    growths: NDArray[np.float64],
+) -> tuple[float, float]:
+    """The lowest of the strongest lines among those of `growths`."""
+    pivot = float(np.average(foot, weights=weight))
+    low, high = np.percentile(height, (5, 99))
+    steps = np.arange(math.log(low) - 0.1, math.log(high) + 0.1, RIDGE_WIDTH / 2)
+    away = (foot - pivot) / height_px
+    votes = np.zeros((len(growths), len(steps)))
+    for row, growth in enumerate(growths):
+        grown = 1 + growth * away
+        seen = grown > LEAST_GROWN
+        apart = np.log(height[seen] / grown[seen])[:, None] - steps[None, :]
+        votes[row] = weight[seen] @ np.exp(-((apart / RIDGE_WIDTH) ** 2) / 2)
+    votes *= (1 - FLATTER * np.abs(growths))[:, None]
+    around = np.pad(votes, 1, constant_values=-1.0)
+    rows, columns = votes.shape
+    highest = np.max([around[i : i + rows, j : j + columns] for i in range(3) for j in range(3)], axis=0)
+    peaks = np.nonzero((votes >= highest) & (votes >= RIDGE_SHARE * votes.max()))
+    level = np.exp(steps[peaks[1]]) * (1 + growths[peaks[0]] * float(np.median(away)))
+    chosen = int(level.argmin())
+    tall = math.exp(steps[peaks[1][chosen]])
+    slope = min(tall * float(growths[peaks[0][chosen]]) / height_px, STEEPEST)
+    return tall - slope * pivot, slope
+
+
 def _rising(data: NDArray[np.float64], whole: NDArray[np.float64], height_px: int) -> PersonSize | None:
-    """From the few blobs that nothing cuts, where all of them lie on one line that rises towards the viewer."""
+    """From the few blobs that nothing cuts, where most of them lie on one line that rises towards the viewer."""
     if len(whole) < 2 * FEWEST_SAMPLES:
         return None
     foot, height = whole[:, 0], whole[:, 2]
     spread = np.percentile(foot, 90) - np.percentile(foot, 10)
-    slope, base = _line(foot, height)
-    expected = base + slope * foot
+    base, slope = _ridge(whole, height_px)
+    expected = np.maximum(6.0, base + slope * foot)
     near = (height > 0.75 * expected) & (height < 1.3 * expected)
     if spread < PERSPECTIVE_SPREAD * height_px or slope * spread < 0.3 * np.median(height):
-        return None
-    if whole[near, 3].sum() < PERSPECTIVE_SHARE * whole[:, 3].sum():
         return None
     # Whoever the lower edge cuts stands nearer still, and is no taller than the line says there.
     if _weighted_quantile(data[:, 2], data[:, 3], 0.9) > 1.3 * (base + slope * height_px):
@@ -157,13 +216,8 @@ def _weighted_quantile(values: NDArray[np.float64], weights: NDArray[np.float64]
     return float(values[order][min(len(values) - 1, int(np.searchsorted(total, share * total[-1])))])
 
 
-def _line(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
-    """Least squares with the middle of three equal parts of x weighing as much as the ends."""
-    order = np.argsort(x)
-    parts = np.array_split(order, 3)
-    points = [(np.median(x[part]), np.median(y[part])) for part in parts if len(part)]
-    xs, ys = np.array([p[0] for p in points]), np.array([p[1] for p in points])
-    if np.ptp(xs) < 1:
-        return 0.0, float(np.median(y))
-    slope, base = np.polyfit(xs, ys, 1)
-    return float(slope), float(base)
+def _line(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    """Slope by least squares with the middle of three equal parts of x weighing as much as the ends."""
+    parts = [part for part in np.array_split(np.argsort(x), 3) if len(part)]
+    middles = np.array([(np.median(x[part]), np.median(y[part])) for part in parts])
+    return float(np.polyfit(middles[:, 0], middles[:, 1], 1)[0]) if np.ptp(middles[:, 0]) >= 1 else 0.0

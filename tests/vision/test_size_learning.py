@@ -49,3 +49,40 @@ def test_groups_that_are_taller_are_still_groups() -> None:
     size = learned(single + pairs, 288)
     assert size is not None
     assert size.height_px(200) == pytest.approx(60, rel=0.15)
+
+
+@pytest.mark.parametrize("singles", [5, 6])
+def test_groups_do_not_teach_the_size(singles: int) -> None:
+    """Half of what moves are groups, and most of the moving area is cut by the lower edge: single persons are found."""
+    rng = random.Random(3)
+    samples = []
+    for number in range(240):
+        alone = number % 10 < singles
+        members, foot = (1, rng.uniform(90, 280)) if alone else (rng.choice((2, 3, 4)), rng.uniform(150, 280))
+        height = around(20 + 0.4 * foot, rng)
+        tall, wide = height * (1 + 0.25 * (members - 1) * rng.random()), 0.38 * height * (1 + 0.6 * (members - 1))
+        samples.append(BlobSample(foot, wide, tall, 0.55 * wide * tall))
+    seen = sum(sample.area_px for sample in samples)
+    cut = 0.0
+    while cut < 0.7 * (seen + cut):
+        height = around(140, rng)
+        samples.append(BlobSample(288, 0.7 * height, 0.8 * height, 0.35 * height**2, cut=True))
+        cut += samples[-1].area_px
+    size = learned(samples, 288)
+    assert size is not None
+    for foot in (120, 200, 270):
+        assert size.height_px(foot) == pytest.approx(20 + 0.4 * foot, rel=0.15)
+
+
+def test_a_camera_that_hangs_upside_down() -> None:
+    """People grow towards the upper edge; their line is found all the same."""
+    rng = random.Random(4)
+    samples = []
+    for _ in range(200):
+        foot = rng.uniform(60, 280)
+        height = around(95 - 0.25 * foot, rng)
+        samples.append(BlobSample(foot, 0.4 * height, height, 0.25 * height**2))
+    size = learned(samples, 288)
+    assert size is not None
+    for foot in (80, 170, 260):
+        assert size.height_px(foot) == pytest.approx(95 - 0.25 * foot, rel=0.12)
