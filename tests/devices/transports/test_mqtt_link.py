@@ -40,6 +40,10 @@ def test_messages_arrive_in_order_and_are_gone_when_acknowledged(any_broker: Any
         (item.topic, item.qos, item.dup, item.retained, item.fault) == ("t/x", 1, False, False, "") for item in got
     )
     link.ack(got)
+    link.publish("other", b"behind the acknowledgements")
+    session = link._session
+    assert session is not None
+    links.until(lambda: not link._outgoing and not session._client._out_messages, link)
     link.close()
     again = links.ready(any_broker.port, "gw", "t/#")
     sender.publish("t/x", b"next")
