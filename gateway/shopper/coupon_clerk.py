@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 _CHUNK = 500
 _REST_S = 0.25
-_LOOK_EVERY_S = 2.0
+_LOOK_EVERY_S = 2.0  # also how long it sleeps without news from the journal
 _PRUNE_EVERY_S = 3600.0
 _PRUNE_BEHIND_S = 90 * 86_400.0
 _PRUNE_MOST_S = 86_400.0
@@ -81,6 +81,7 @@ class CouponClerk:
         self._kept = 0
         self._looked_s: float | None = None
         self._pruned_s: float | None = None
+        self._seen = 0  # of the journal's news
 
     def open(self) -> None:
         """Nothing yet: the journal may still be opening."""
@@ -107,8 +108,12 @@ class CouponClerk:
         except JournalFull:
             stop.wait(_FULL_RETRY_S)
             return
-        if not more:
-            stop.wait(_REST_S)
+        if not more and not stop.wait(_REST_S):
+            self._seen = self._desk.commits.news.after(self._seen, _LOOK_EVERY_S, stop)
+
+    def wake(self) -> None:
+        """See `runtime.worker.Sleeper`."""
+        self._desk.commits.news.wake()
 
     def close(self) -> None:
         """Release the reader."""

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from gateway.clock import Clock
 from gateway.errors import JournalError, Rejected
 from gateway.event import Draft, Origin
+from gateway.journal.news import News
 from gateway.shopper import coupon_tables as tables
 from gateway.shopper.coupon_book import CouponBook
 from gateway.shopper.coupon_messages import Answer, Request, about, answer, from_json, to_json
@@ -46,6 +47,11 @@ class Commits(Protocol):
     @property
     def is_open(self) -> bool:
         """Whether it can be written."""
+        ...
+
+    @property
+    def news(self) -> News:
+        """Word of events that have been written."""
         ...
 
     def record(self, work: Callable[[sqlite3.Connection], tuple[T, Sequence[Draft]]]) -> Future[T]:
