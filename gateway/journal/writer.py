@@ -14,7 +14,7 @@ import secrets
 import sqlite3
 import zlib
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -44,8 +44,10 @@ from gateway.journal.schema import BACKUP_MARK, StreamEpoch, connect_writer, fil
 
 T = TypeVar("T")
 
-DEDUPE_WINDOW = 32_768  # above any in-flight window, below the 65,535 packet ids that a broker cycles through
-_DEDUPE_RELOAD = 16_384  # rows a stream looked through at the start to remember them again
+# How many of a stream's newest facts are remembered, over a restart too: far above any in-flight window. Each stream
+# has its own, so that a flood of tags never makes the journal forget its sales.
+DEDUPE_WINDOW: dict[Stream, int] = {"transactions": 32_768, "measurements": 16_384, "observations": 32_768}
+_OF_POISON: Stream = "observations"  # with whose facts messages in quarantine are remembered
 _ROOM_TO_OPEN_BYTES = 1 << 20
 _SAMPLE = 512  # newest bodies that a dictionary is learned from
 _COMPARED = 128  # of them, to judge a new one by
@@ -84,7 +86,7 @@ class _Batch(msgspec.Struct, frozen=True):
 
     rows: dict[Stream, list[tuple[int, int, int, bytes, bytes, int]]]
     heads: dict[Stream, int]
-    remembered: dict[bytes, None]
+    remembered: dict[Stream, dict[bytes, None]]
     recorded_ms: int
     drafts: int
     duplicates: int
@@ -119,7 +121,7 @@ class JournalWriter:
         self._connection: sqlite3.Connection | None = None
         self._lock_fd: int | None = None
         self._heads: dict[Stream, int] = {}
-        self._seen: OrderedDict[bytes, None] = OrderedDict()
+        self._seen: dict[Stream, OrderedDict[bytes, None]] = {stream: OrderedDict() for stream in STREAMS}
         self._files: list[tuple[Path, int]] = []  # with their inodes
         self._boot = 0
         self._packer = Packer()
@@ -286,18 +288,17 @@ class JournalWriter:
         recorded_ms, boot = int(self.clock.now().wall_s * 1000), self._boot
         rows: dict[Stream, list[tuple[int, int, int, bytes, bytes, int]]] = {}
         heads = self._heads.copy()
-        fresh: dict[bytes, None] = {}
+        fresh: dict[Stream, dict[bytes, None]] = {stream: {} for stream in STREAMS}
         duplicates = 0
         seen, sample = self._seen, self._sample.append
         pack, seed = self._packer.pack, self._packer.seed
         for draft in drafts:
-            dedupe = draft.dedupe
+            dedupe, stream = draft.dedupe, draft.stream
             if dedupe:
-                if not draft.fresh and (dedupe in seen or dedupe in fresh):
+                if not draft.fresh and (dedupe in seen[stream] or dedupe in fresh[stream]):
                     duplicates += 1
                     continue
-                fresh[dedupe] = None
-            stream = draft.stream
+                fresh[stream][dedupe] = None
             position = heads[stream] = heads[stream] + 1
             packed = pack(body := draft.body)
             if len(body) <= _SAMPLE_BYTES:
@@ -307,9 +308,9 @@ class JournalWriter:
         held: list[Poison] = []
         for bad in poison:
             if bad.dedupe:
-                if not bad.fresh and (bad.dedupe in seen or bad.dedupe in fresh):
+                if not bad.fresh and (bad.dedupe in seen[_OF_POISON] or bad.dedupe in fresh[_OF_POISON]):
                     continue
-                fresh[bad.dedupe] = None
+                fresh[_OF_POISON][bad.dedupe] = None
             held.append(bad)
         return _Batch(rows, heads, fresh, recorded_ms, len(drafts), duplicates, held)
 
@@ -323,9 +324,7 @@ class JournalWriter:
 
     def _settled(self, batch: _Batch) -> Appended:
         """What holds once a batch is committed."""
-        self._seen.update(batch.remembered)
-        while len(self._seen) > DEDUPE_WINDOW:
-            self._seen.popitem(last=False)
+        self._remember(batch.remembered)
         if batch.rows:
             self._heads = batch.heads
             self._taken += batch.drafts
@@ -431,15 +430,22 @@ class JournalWriter:
                 "write journal", str(path), reason, "leave the journal's files alone while the gateway runs"
             )
 
+    def _remember(self, facts: Mapping[Stream, Iterable[bytes]]) -> None:
+        for stream, new in facts.items():
+            seen, most = self._seen[stream], DEDUPE_WINDOW[stream]
+            seen.update(dict.fromkeys(new))
+            while len(seen) > most:
+                seen.popitem(last=False)
+
     def _remember_tail(self) -> None:
+        held = self._connected().execute("SELECT dedupe FROM quarantine ORDER BY id")
+        self._remember({_OF_POISON: [row[0] for row in held if row[0]]})
         for stream in STREAMS:
             tail = self._connected().execute(
                 f"SELECT dedupe FROM {stream} WHERE position > ? ORDER BY position",  # noqa: S608 - fixed names
-                (self._heads[stream] - _DEDUPE_RELOAD,),
+                (self._heads[stream] - DEDUPE_WINDOW[stream],),
             )
-            self._seen.update((row[0], None) for row in tail if row[0])
-        held = self._connected().execute("SELECT dedupe FROM quarantine ORDER BY id")
-        self._seen.update((row[0], None) for row in held if row[0])
+            self._remember({stream: [row[0] for row in tail if row[0]]})
 
     def _recover_dictionaries(self) -> None:
         """Take back what only the identity file still knows, so that a dictionary's number is never given again.

@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 TRACES = ROOT / "tests" / "traces"
 NAMES = catalogue.names()
 MAX_SPLITS = 150  # of one trace; longer traces are sampled, always at the same places
-FUZZ_TRIALS = 3_000  # of one trace
+FUZZ_TRIALS = 10_000  # of one trace
 GARBAGE = ("00", "FF", "7E", "BB0222", "02", "DDAA0001", "13 00 01 03", "A5" * 9)
 
 

@@ -24,8 +24,7 @@ CUTS_EACH = 25
 
 def _run(folder: Path, broker: BrokerKind, kills: int, *, power_cut: bool = False, cheat: str = "") -> Report:
     seed = random.SystemRandom().randrange(1 << 31)  # in the report, to have the same choices again
-    per_s = 200.0 if broker == "embedded" else 400.0  # what it repeats late must still be remembered by then
-    return Harness(folder, broker, power_cut=power_cut, cheat=cheat, seed=seed, per_s=per_s).run(kills)
+    return Harness(folder, broker, power_cut=power_cut, cheat=cheat, seed=seed).run(kills)
 
 
 @needs_mosquitto

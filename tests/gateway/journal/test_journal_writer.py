@@ -25,7 +25,7 @@ from gateway.journal.packing import LEARNED_BYTES, Packer, learn, pack, unpack
 from gateway.journal.reader import JournalReader
 from gateway.journal.rows import dictionaries_of
 from gateway.journal.schema import SCHEMA_VERSION, connect_reader
-from gateway.journal.writer import JournalWriter
+from gateway.journal.writer import DEDUPE_WINDOW, JournalWriter
 
 MakeDraft = Callable[..., Draft]
 Everything = Callable[[Path], dict[tuple[str, int], bytes]]
@@ -66,6 +66,21 @@ def test_repeats_are_known_after_reopening(writer: JournalWriter, draft: MakeDra
     writer.open()
     assert writer.append([draft(number) for number in range(40, 60)]).written == 10
     assert writer.head("observations") == 60
+
+
+def test_a_flood_of_others_makes_no_sale_forgotten(writer: JournalWriter, draft: MakeDraft) -> None:
+    """A sale that is repeated after any number of readings, and after a restart, is known."""
+    sale = draft(1, "transactions")
+    flood = max(DEDUPE_WINDOW.values()) + 2
+    writer.append([sale])
+    for stream in ("observations", "measurements"):
+        writer.append([Draft(stream, "store.test.v1", b"{}", number.to_bytes(8, "big")) for number in range(flood)])
+    assert writer.append([sale]).duplicates == 1
+    writer.close()
+    writer.open()
+    writer.append([draft(2)])
+    assert writer.append([sale]).duplicates == 1
+    assert writer.head("transactions") == 1
 
 
 def test_a_rolled_back_commit_leaves_positions_and_keys(path: Path, clock: FakeClock, draft: MakeDraft) -> None:
