@@ -9,7 +9,6 @@ from __future__ import annotations
 import secrets
 import sqlite3
 from bisect import bisect_right
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -23,9 +22,6 @@ from gateway.journal.packing import row_crc, seed_of
 from gateway.journal.pages import PAGE_SIZES, PageSource, RawFile, RawRow, Wanted, page_bytes_of
 from gateway.journal.remains import Remains
 from gateway.journal.schema import PAGE_BYTES, StreamEpoch
-
-Redact = Callable[[Stream, RawRow], RawRow | None]
-"""Told every recovered row before it is kept: gives it back, as it is or erased, or None to leave it out as a loss."""
 
 _REASON = "salvage"
 _BATCH = 2_000
@@ -58,13 +54,12 @@ class Recovery:
 
     def __init__(
         self, target: sqlite3.Connection, path: Path, damaged: Path, database: RawFile, wal: RawFile,
-        redact: Redact | None, progress: Progress | None,
+        progress: Progress | None,
     ) -> None:  # fmt: skip
         self._target = target
         self._damaged = damaged
         self._database = database
         self._wal = wal
-        self._redact = redact
         self._progress = progress
         self._remains: Remains = remains.read(damaged, path)
         self._batch: dict[Stream, list[tuple[object, ...]]] = {stream: [] for stream in STREAMS}
@@ -201,17 +196,15 @@ class Recovery:
 
     def _take(self, stream: Stream, row: RawRow) -> bool:
         """Keep the row if it is whole; says whether it is."""
-        whole = self._remains.whole(stream, row)
-        if whole is None:
+        kept = self._remains.whole(stream, row)
+        if kept is None:
             return False
-        kept = self._redact(stream, whole) if self._redact else whole
-        if kept is not None:
-            seed = seed_of(kept.packed, self._remains.dictionaries) or 0
-            crc = row_crc(stream, kept.position, kept.boot, kept.recorded_ms, kept.dedupe, kept.packed, seed)
-            batch = self._batch[stream]
-            batch.append((kept.position, kept.boot, kept.recorded_ms, kept.dedupe, kept.packed, crc))
-            if len(batch) >= _BATCH:
-                self._flush()
+        seed = seed_of(kept.packed, self._remains.dictionaries) or 0
+        crc = row_crc(stream, kept.position, kept.boot, kept.recorded_ms, kept.dedupe, kept.packed, seed)
+        batch = self._batch[stream]
+        batch.append((kept.position, kept.boot, kept.recorded_ms, kept.dedupe, kept.packed, crc))
+        if len(batch) >= _BATCH:
+            self._flush()
         return True
 
     def _flush(self) -> None:

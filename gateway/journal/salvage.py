@@ -23,7 +23,7 @@ from gateway.journal.diagnosis import assess, is_damage, look
 from gateway.journal.integrity import Progress
 from gateway.journal.loss import LossDeclared
 from gateway.journal.pages import RawFile
-from gateway.journal.recovery import Recovery, Redact, StreamSalvage
+from gateway.journal.recovery import Recovery, StreamSalvage
 from gateway.journal.schema import connect_writer
 from gateway.journal.set_aside import note_path, pending, set_aside
 from gateway.journal.tombstones import Tombstone
@@ -49,9 +49,7 @@ class SalvageReport(msgspec.Struct, frozen=True):
     elapsed_s: float
 
 
-def open_or_salvage(
-    writer: JournalWriter, *, progress: Progress | None = None, redact: Redact | None = None
-) -> SalvageReport | None:
+def open_or_salvage(writer: JournalWriter, *, progress: Progress | None = None) -> SalvageReport | None:
     """Open the journal, salvaging it first when it is damaged; the way a gateway starts.
 
     Returns the report when there was a salvage; its `declared` losses want to be journaled.
@@ -79,7 +77,7 @@ def open_or_salvage(
             return None
     log.error("journal=damaged reason=%r action=salvage", reason)
     report = salvage(
-        writer.path, progress, gateway=writer.gateway, max_bytes=writer.max_bytes, reason=reason, redact=redact,
+        writer.path, progress, gateway=writer.gateway, max_bytes=writer.max_bytes, reason=reason,
         now_ms=int(writer.clock.now().wall_s * 1000),
     )  # fmt: skip
     log.warning("journal=salvaged set_aside=%s lost=%d", report.set_aside, sum(one.lost for one in report.streams))
@@ -113,7 +111,6 @@ def salvage(
     gateway: str = "",
     max_bytes: int = 4 << 30,
     reason: str = "asked for",
-    redact: Redact | None = None,
     now_ms: int | None = None,
 ) -> SalvageReport:
     """Set the database aside and put what can be recovered in its place. The gateway must not be running.
@@ -124,7 +121,6 @@ def salvage(
         gateway: the gateway's name for the new epoch; as before when empty.
         max_bytes: quota of the new file.
         reason: why, for the report and the file's new name.
-        redact: see `Redact`.
         now_ms: wall time, milliseconds since 1970.
 
     Raises:
@@ -151,7 +147,7 @@ def salvage(
             RawFile(damaged.with_name(damaged.name + "-wal")) as wal,
         ):
             target.execute("PRAGMA synchronous = OFF")  # all of it is synced at the end, or made again
-            work = Recovery(target, path, damaged, database, wal, redact, progress)
+            work = Recovery(target, path, damaged, database, wal, progress)
             work.recover_rows()
             found = work.settle(gateway, now_ms)
             report = SalvageReport(
