@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime
+from datetime import time as clock_time
 from hashlib import blake2b
 from typing import Any, Protocol, TypeVar
 from zoneinfo import ZoneInfo
@@ -33,6 +34,7 @@ __all__ = ["Normaliser", "NormaliserCounters", "Place", "Pseudonyms"]
 
 _FUTURE_S = 300.0  # a device's clock may be this far ahead of ours
 _PAST_S = 14 * 86_400.0  # a device may have kept its data this long
+_KEYS_KEPT_DAYS = 2  # full days that a day's key outlives it (`gateway.shopper.day_keys`)
 _SANE_S = 1_704_067_200.0  # 2024-01-01: a clock before that was never set
 _LATEST_S = 4_102_444_800.0  # 2100-01-01: nor can one after that be right, and a calendar ends somewhere
 _INTERVAL_MOST_S = 31 * 86_400.0  # of a people counter
@@ -110,7 +112,7 @@ class Normaliser:
             return []
         try:
             clean = self.free_text.cleaned(
-                reading, lambda kind, value: self._pseudonyms.day_key(f"text_{kind}", value, at)
+                reading, lambda kind, value: self._pseudonyms.day_key(f"text_{kind}", value, self._own_day(reading, at))
             )
             return rule(self, clean, place, at, delivery, fresh)
         except (ArithmeticError, TypeError, ValueError) as error:  # never its text: it may quote what was said
@@ -342,6 +344,21 @@ class Normaliser:
             self.counters.subjects_dropped += 1
         return subject
 
+    def _own_day(self, reading: said.Reading, at: Instant) -> Instant:
+        """A moment of the day that a statement is of: told once more after midnight it says the same of free text.
+
+        The day of arrival where it names none, or one whose key cannot be expected to be kept.
+        """
+        sale = reading if isinstance(reading, said.Sale) else None
+        told = (sale.closed_at, _noon(sale.business_date, self._zone)) if sale is not None else ()
+        for moment in (*told, reading.device_at):  # what a till says anew with each sending comes last
+            if moment is None or moment.tzinfo is None or abs(at.wall_s - moment.timestamp()) > _PAST_S:
+                continue  # the year 1, for one, which no zone can move
+            days = (at.wall_at.astimezone(self._zone).date() - moment.astimezone(self._zone).date()).days
+            if -1 <= days <= _KEYS_KEPT_DAYS:
+                return msgspec.structs.replace(at, wall_s=moment.timestamp())
+        return at
+
     def _happened(self, reading: said.Reading, at: Instant, other: datetime | None = None) -> float:
         """Best estimate of when it happened: the device's time where that can be true, else the time of arrival."""
         told = self._device_time(reading, at, other)
@@ -369,6 +386,14 @@ _PERSON_FIELDS = frozenset({"shopper", "loyalty", "payer", "operator"})
 def _fact(*parts: str) -> bytes:
     """Eight bytes that name a fact."""
     return blake2b("\x1f".join(parts).encode(), digest_size=8).digest()
+
+
+def _noon(day: str | None, zone: ZoneInfo) -> datetime | None:
+    """Noon of an ISO date; None for anything else."""
+    try:
+        return None if day is None else datetime.combine(date.fromisoformat(day), clock_time(12), zone)
+    except ValueError:
+        return None
 
 
 def _text(at: datetime | None) -> str | None:

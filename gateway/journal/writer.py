@@ -37,17 +37,18 @@ from gateway.journal.disk import (
     unusable,
 )
 from gateway.journal.packing import LEARNED_LIMIT, Packer, learn, row_crc, unpack
-from gateway.journal.quarantine import Held, hold, with_topic
+from gateway.journal.quarantine import ENTRIES_MOST, Held, hold, with_topic
 from gateway.journal.remains import put_dictionaries
 from gateway.journal.rows import dictionaries_of
 from gateway.journal.schema import BACKUP_MARK, StreamEpoch, connect_writer, fill_share, head_of
 
 T = TypeVar("T")
 
-# How many of a stream's newest facts are remembered, over a restart too: far above any in-flight window. Each stream
-# has its own, so that a flood of tags never makes the journal forget its sales.
-DEDUPE_WINDOW: dict[Stream, int] = {"transactions": 32_768, "measurements": 16_384, "observations": 32_768}
-_OF_POISON: Stream = "observations"  # with whose facts messages in quarantine are remembered
+# How many of the newest facts are remembered, over a restart too: far above any in-flight window. Each stream has its
+# own, and so has quarantine, so that a flood of tags never makes the journal forget its sales.
+DEDUPE_WINDOW: dict[str, int] = {
+    "transactions": 32_768, "measurements": 16_384, "observations": 32_768, "quarantine": ENTRIES_MOST,
+}  # fmt: skip
 _ROOM_TO_OPEN_BYTES = 1 << 20
 _SAMPLE = 512  # newest bodies that a dictionary is learned from
 _COMPARED = 128  # of them, to judge a new one by
@@ -86,7 +87,7 @@ class _Batch(msgspec.Struct, frozen=True):
 
     rows: dict[Stream, list[tuple[int, int, int, bytes, bytes, int]]]
     heads: dict[Stream, int]
-    remembered: dict[Stream, dict[bytes, None]]
+    remembered: dict[str, dict[bytes, None]]  # by stream, and of what is set aside
     recorded_ms: int
     drafts: int
     duplicates: int
@@ -121,7 +122,7 @@ class JournalWriter:
         self._connection: sqlite3.Connection | None = None
         self._lock_fd: int | None = None
         self._heads: dict[Stream, int] = {}
-        self._seen: dict[Stream, OrderedDict[bytes, None]] = {stream: OrderedDict() for stream in STREAMS}
+        self._seen: dict[str, OrderedDict[bytes, None]] = {kind: OrderedDict() for kind in DEDUPE_WINDOW}
         self._files: list[tuple[Path, int]] = []  # with their inodes
         self._boot = 0
         self._packer = Packer()
@@ -288,7 +289,7 @@ class JournalWriter:
         recorded_ms, boot = int(self.clock.now().wall_s * 1000), self._boot
         rows: dict[Stream, list[tuple[int, int, int, bytes, bytes, int]]] = {}
         heads = self._heads.copy()
-        fresh: dict[Stream, dict[bytes, None]] = {stream: {} for stream in STREAMS}
+        fresh: dict[str, dict[bytes, None]] = {kind: {} for kind in DEDUPE_WINDOW}
         duplicates = 0
         seen, sample = self._seen, self._sample.append
         pack, seed = self._packer.pack, self._packer.seed
@@ -308,9 +309,9 @@ class JournalWriter:
         held: list[Poison] = []
         for bad in poison:
             if bad.dedupe:
-                if not bad.fresh and (bad.dedupe in seen[_OF_POISON] or bad.dedupe in fresh[_OF_POISON]):
+                if not bad.fresh and (bad.dedupe in seen["quarantine"] or bad.dedupe in fresh["quarantine"]):
                     continue
-                fresh[_OF_POISON][bad.dedupe] = None
+                fresh["quarantine"][bad.dedupe] = None
             held.append(bad)
         return _Batch(rows, heads, fresh, recorded_ms, len(drafts), duplicates, held)
 
@@ -430,16 +431,16 @@ class JournalWriter:
                 "write journal", str(path), reason, "leave the journal's files alone while the gateway runs"
             )
 
-    def _remember(self, facts: Mapping[Stream, Iterable[bytes]]) -> None:
-        for stream, new in facts.items():
-            seen, most = self._seen[stream], DEDUPE_WINDOW[stream]
+    def _remember(self, facts: Mapping[str, Iterable[bytes]]) -> None:
+        for kind, new in facts.items():
+            seen, most = self._seen[kind], DEDUPE_WINDOW[kind]
             seen.update(dict.fromkeys(new))
             while len(seen) > most:
                 seen.popitem(last=False)
 
     def _remember_tail(self) -> None:
         held = self._connected().execute("SELECT dedupe FROM quarantine ORDER BY id")
-        self._remember({_OF_POISON: [row[0] for row in held if row[0]]})
+        self._remember({"quarantine": [row[0] for row in held if row[0]]})
         for stream in STREAMS:
             tail = self._connected().execute(
                 f"SELECT dedupe FROM {stream} WHERE position > ? ORDER BY position",  # noqa: S608 - fixed names

@@ -8,9 +8,12 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from decimal import Decimal
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
@@ -27,6 +30,7 @@ from gateway.intake.place import Place
 from gateway.intake.sightings import Sightings
 
 DATA = Path(os.environ.get("STOREFRONT_DATA", "../shared/data")) / "retail"
+SHANGHAI = ZoneInfo("Asia/Shanghai")
 REGIONS = ("CN", "US", "GB", "DE", "HK", "JP", "FR")
 
 
@@ -151,6 +155,41 @@ def test_no_field_of_a_sale_that_people_type_into_brings_a_number_into_its_event
     assert returned.removeprefix("T-") in data["transaction_id"], "a return finds its sale"
     assert event["srcseq"] == data["coupons"][0] == data["lines"][0]["sku"]
     assert data["lines"][0]["description"] == "Cake for [email]"
+
+
+class DatedKeys:
+    """Another pseudonym on every day, as it is in a shop."""
+
+    def day_key(self, scheme: str, identifier: str, at: Instant) -> str:
+        return sha256(f"{scheme} {identifier} {at.wall_at.astimezone(SHANGHAI):%Y-%m-%d}".encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        {"closed_at": datetime(2026, 11, 21, 23, 58, tzinfo=SHANGHAI)},
+        {"closed_at": datetime(2026, 11, 22, 0, 2, tzinfo=SHANGHAI)},
+        {"business_date": "2026-11-21"},
+        {"device_at": datetime(2026, 11, 21, 23, 58, tzinfo=SHANGHAI)},
+        {"device_at": datetime(2026, 11, 22, 0, 30, tzinfo=SHANGHAI), "business_date": "2026-11-21"},
+        {"closed_at": datetime(1, 1, 1, tzinfo=SHANGHAI), "business_date": "2026-11-21"},
+    ],
+    ids=["closed", "clock-ahead", "business-date", "told", "told-when-sent", "no-time"],
+)
+def test_a_receipt_sent_again_after_midnight_is_the_same_sale(times: dict[str, Any]) -> None:
+    """Its pseudonym is of its own day, however late the till says it once more; but not of a day whose key is gone."""
+    origin = Origin("t", "s", "g")
+    normaliser = Normaliser(origin, Sightings(origin, PresenceSettings()), DatedKeys(), time_zone="Asia/Shanghai")
+    sale = said.Sale(sequence="13800138000", device_seq="1", totals=said.Totals(net=Decimal(5)), **times)
+    place = Place(device="till", path="pos/till")
+
+    def fact(minutes: int) -> bytes:
+        at = datetime(2026, 11, 21, 23, 59, tzinfo=SHANGHAI) + timedelta(minutes=minutes)
+        (draft,) = normaliser.drafts(sale, place, Instant(at.timestamp(), 1))
+        return draft.dedupe
+
+    assert fact(0) == fact(2) == fact(24 * 60) == fact(48 * 60)
+    assert fact(0) != fact(5 * 24 * 60)
 
 
 @pytest.mark.parametrize(

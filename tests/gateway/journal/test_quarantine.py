@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from gateway.clock import FakeClock
 from gateway.errors import JournalError, JournalFull, Rejected
+from gateway.event import Draft
 from gateway.intake.inlet import Poison
 from gateway.journal import quarantine
 from gateway.journal.quarantine import PayloadSeal
 from gateway.journal.reader import JournalReader
-from gateway.journal.writer import JournalWriter
+from gateway.journal.writer import DEDUPE_WINDOW, JournalWriter
 
 CARD = b'{"member":"6222 0200 1234 5678"}'
 
@@ -175,3 +176,20 @@ def test_the_first_poison_on_a_full_disk_waits_for_room(tmp_path: Path) -> None:
 
     with pytest.raises(JournalFull):
         Full(tmp_path / "keys" / "quarantine.key").seal(b"x")
+
+
+def test_no_flood_of_events_makes_poison_forgotten(path: Path, clock: FakeClock) -> None:
+    """A message in quarantine that is repeated after any number of readings, and after a restart, is known."""
+    repeat = Poison("s", "d", "r", b"x", dedupe=b"name")
+    flood = [
+        Draft("observations", "store.test.v1", b"{}", number.to_bytes(8, "big"))
+        for number in range(DEDUPE_WINDOW["observations"] + 2)
+    ]
+    for life in range(2):
+        writer = JournalWriter(path, "gw01", clock, ballast_bytes=0)
+        writer.open()
+        if life == 0:
+            assert writer.append([], [repeat]).quarantined == 1
+            writer.append(flood)
+        assert writer.append([], [repeat]).quarantined == 0
+        writer.close()
