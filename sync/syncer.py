@@ -228,9 +228,11 @@ class Syncer:
     def _greet(self, view: StreamView, lane: Lane, after: int) -> bool:
         """Ask the platform where it stands in this lane; True when it agrees with `after`."""
         number = next(i for i, epoch in enumerate(view.epochs) if epoch.epoch == lane.epoch)
-        acked = self._ask(view, number)
-        if acked is None:
+        result = self._ask(view, number)
+        if result.outcome != "taken":
+            self._refused(result, lane)
             return False
+        acked = result.acked_through
         if acked < 0:  # it cannot say: our own cursor counts
             self._after = after
             return True
@@ -245,17 +247,17 @@ class Syncer:
         self._after = after
         return True
 
-    def _ask(self, view: StreamView, number: int) -> int | None:
-        """How far the platform has an epoch, -1 where it cannot say; None when it does not answer now."""
+    def _ask(self, view: StreamView, number: int) -> BatchResult:
+        """How far the platform has an epoch: `acked_through`, -1 where it cannot say, if the outcome is `taken`."""
         epoch = view.epochs[number]
-        lane = Lane(epoch.gateway, self.stream, epoch.epoch)
         self._pace.sent(self._now_s())
-        result = self._uplink.greet(lane, _reason(epoch), view.epochs[number - 1].epoch if number else None)
-        if result.outcome != "taken":
-            self._refused(result, lane)
-            return None
-        self._greeted.add(lane.epoch)
-        return result.acked_through
+        result = self._uplink.greet(
+            Lane(epoch.gateway, self.stream, epoch.epoch), _reason(epoch),
+            view.epochs[number - 1].epoch if number else None,
+        )  # fmt: skip
+        if result.outcome == "taken":
+            self._greeted.add(epoch.epoch)
+        return result
 
     def _rewind(self, view: StreamView, number: int, has: int, after: int) -> Literal[False]:
         """Go back to what the platform has. One that has nothing of an epoch was set back to before it began, or is
@@ -263,14 +265,18 @@ class Syncer:
         """
         asked = number
         while has == view.epochs[number].base and number > 0 and 0 < view.oldest <= has:
-            acked = self._ask(view, number - 1)
-            if acked is None:
+            result = self._ask(view, number - 1)
+            if result.outcome in ("closed", "unauthorised"):  # it has just taken the younger one: this one is meant
+                log.warning("stream=%s sync=older_epoch_refused reason=%r", self.stream, result.reason)
+                break
+            if result.outcome != "taken":
+                self._refused(result, view.lane(self.stream, has))
                 self._greeted.discard(view.epochs[asked].epoch)  # all over again when it answers
                 return False
-            if acked < 0:
+            if result.acked_through < 0:
                 break
             number -= 1
-            has = min(view.epochs[number].base + acked, has)
+            has = min(view.epochs[number].base + result.acked_through, has)
         log.warning("stream=%s sync=rewind platform_has=%d after=%d", self.stream, has, after)
         self._after = has
         return False

@@ -22,6 +22,7 @@ from gateway.journal.cursor import Cursor, cursor_crc
 from gateway.journal.identity import Identity, load
 from gateway.journal.packing import Dictionaries, pack, row_crc, unpack
 from gateway.journal.pages import RawRow
+from gateway.journal.quarantine import without_addresses
 from gateway.journal.rows import row_checks
 from gateway.journal.schema import StreamEpoch, connect_reader
 
@@ -170,7 +171,10 @@ def put_quarantine(target: sqlite3.Connection, entries: list[tuple[Any, ...]]) -
         "INSERT OR IGNORE INTO quarantine "
         "(id, at_ms, source, driver, topic, reason, payload, state, dedupe, through_bytes) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [(*row, through_bytes) for row, through_bytes in zip(entries, sizes, strict=True)],
+        [
+            (*row[:4], without_addresses(str(row[4] or "")), *row[5:], through_bytes)  # older versions kept them
+            for row, through_bytes in zip(entries, sizes, strict=True)
+        ],
     )
 
 

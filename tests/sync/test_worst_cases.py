@@ -18,7 +18,7 @@ from gateway.journal.erasure import redact
 from sync.answer import Reply, read_push
 from sync.feed import Bounds, Feed, FeedRefused, FeedToken, Page, Position, token_digest
 from sync.platform.store import PlatformStore, SequenceConflict, SequenceGap, UnknownEpoch
-from sync.uplink import Batch, BatchResult, EpochReason, Lane, Rejection
+from sync.uplink import Batch, BatchResult, EpochReason, Lane, Outcome, Rejection
 from tests.sync.sync_parts import Bench, FakeUplink, Store
 
 
@@ -30,6 +30,7 @@ class Direct:
         self.script: list[BatchResult] = []
         self.sent: list[Batch] = []
         self.told: list[tuple[int, int]] = []
+        self.closed: dict[str, BatchResult] = {}  # answers about epochs that it will not hear of
         self._open()
 
     def _open(self) -> None:
@@ -54,6 +55,8 @@ class Direct:
         self._open()
 
     def greet(self, lane: Lane, reason: EpochReason, previous: str | None) -> BatchResult:
+        if lane.epoch in self.closed:
+            return self.closed[lane.epoch]
         try:
             return BatchResult(outcome="taken", acked_through=self.store.find(lane)[0])
         except UnknownEpoch:
@@ -148,6 +151,35 @@ def test_a_server_restored_to_before_an_epoch_began_gets_the_older_epochs_tail_a
         bench.step()
     assert uplink.arrived() == list(range(11))
     bench.close()
+
+
+@pytest.mark.parametrize("outcome", ["closed", "unauthorised"])
+def test_an_older_epoch_that_a_server_will_not_hear_of_holds_no_new_event_up(
+    store: Store, uplink: Direct, tmp_path: Path, outcome: Outcome
+) -> None:
+    """It takes the younger one, so what is new is delivered; a mere outage is waited for, as before."""
+    bench = Bench(store, uplink)
+    store.add(3)
+    bench.drain()
+    older = store.ledger()
+    older.open()
+    refused = older.view("observations").epochs[-1].epoch
+    older.close()
+    bench = begin_epoch(store, bench)
+    store.add(2, start=3)
+    bench.drain()
+    bench.close()
+    (tmp_path / "new").mkdir()
+    fresh = Direct(tmp_path / "new" / "platform.db")
+    fresh.closed = {refused: BatchResult(outcome=outcome, reason="not here")}
+    bench = Bench(store, fresh)
+    store.add(1, start=5)
+    for _ in range(12):
+        bench.step()
+    assert fresh.arrived() == [3, 4, 5]
+    assert not bench.alarms.up
+    bench.close()
+    fresh.store.close()
 
 
 def test_a_new_server_gets_every_epoch_that_is_kept_in_order(store: Store, uplink: Direct, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -527,3 +528,16 @@ def test_a_note_that_cannot_be_read_stops_the_start(path: Path, draft: MakeDraft
     path.with_name(path.name + ".salvage").mkdir()
     with pytest.raises(JournalError, match="open journal"):
         reopen(path)
+
+
+def test_a_salvage_of_an_older_schema_leaves_no_hardware_address_in_clear(path: Path) -> None:
+    """What the change of the schema takes out of quarantined topics does not come back by way of a salvage."""
+    path.write_bytes((Path(__file__).parent / "kept" / "schema-2.db").read_bytes())
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(
+            "INSERT INTO quarantine (at_ms, source, driver, topic, reason, payload) "
+            "VALUES (1, 's', 'd', 'gw/AC233FC01234/up', 'r', x'00')"
+        )
+    salvage.salvage(path, gateway="gw01")
+    with JournalReader(path) as reader:
+        assert [row["topic"] for row in reader.query("SELECT topic FROM quarantine ORDER BY id")][-1] == "gw/…/up"
