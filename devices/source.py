@@ -221,6 +221,7 @@ class MqttSource:
     def __init__(
         self, name: str, plans: Sequence[DevicePlan], link: MqttSession, intake: Intake,
         broker: Callable[[], bytes] = bytes, driver_of: Callable[[DevicePlan], Driver] = DevicePlan.make,
+        forget: Callable[[DevicePlan], object] = lambda plan: None,
     ) -> None:  # fmt: skip
         """Store.
 
@@ -231,8 +232,10 @@ class MqttSource:
             intake: what is fed.
             broker: see `delivery_key`.
             driver_of: gives a device's driver, new or as an earlier source of this session has left it.
+            forget: told whose driver has failed by itself, so that the next source gets a new one.
         """
         self._broker = broker
+        self._forget = forget
         self._name = name
         self._link = link
         self._intake = intake
@@ -284,7 +287,7 @@ class MqttSource:
                 self._link.receive(0.02, 0)
         self._link.close()
 
-    def _sort(self, deliveries: list[Delivery], at: Instant) -> tuple[dict[Stream | None, Item], Unavailable | None]:
+    def _sort(self, deliveries: list[Delivery], at: Instant) -> tuple[dict[Stream, Item], Unavailable | None]:
         """One item a stream, so that a stream the journal refuses does not hold another's acknowledgements.
 
         Also what stopped it halfway: the broker brings that delivery, and those behind it, again.
@@ -313,9 +316,11 @@ class MqttSource:
                 owing.setdefault(stream, [])
                 break
             owing.setdefault(stream, []).append(delivery)
+        self._link.ack(owing.pop(None, ()))  # nothing to keep: known, and of no interest
         items = {
             stream: Item(drafts.get(stream, ()), self._receipt(owed), poison.get(stream, ()))
             for stream, owed in owing.items()
+            if stream is not None
         }
         return items, trouble
 
@@ -357,12 +362,8 @@ class MqttSource:
         self._owed += len(owed)
         return receipt
 
-    def _offer(self, items: dict[Stream | None, Item]) -> None:
-        for stream, item in items.items():
-            if stream is not None:
-                self._waiting.append((f"{self._name}/{stream}", item))
-            elif item.receipt is not None:  # nothing to keep: known, and of no interest
-                item.receipt()
+    def _offer(self, items: dict[Stream, Item]) -> None:
+        self._waiting += [(f"{self._name}/{stream}", item) for stream, item in items.items()]
         self._hand_on()
 
     def _hand_on(self) -> bool:
@@ -380,7 +381,11 @@ class MqttSource:
     def _tick(self, at: Instant) -> None:
         for plan, driver, place in self._devices:
             drafts: list[Draft] = []
-            self._intake.take(driver.tick(at), place, at, drafts)
+            try:
+                self._intake.take(driver.tick(at), place, at, drafts)
+            except DEFECTS:
+                self._forget(plan)
+                raise
             if drafts:
                 self._offer({drafts[0].stream: Item(drafts)})
             now, told = driver.counters, self._told[plan.name]

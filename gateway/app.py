@@ -434,7 +434,10 @@ class Gateway:
     def _mqtt_source(self, name: str, plans: list[DevicePlan]) -> MqttSource:
         topics = tuple(topic for plan in plans for topic in plan.topics)
         link = MqttLink(self._session(name, topics))
-        return MqttSource(name, plans, link, self.intake, lambda: self.broker.instance, self._driver_of)
+        return MqttSource(
+            name, plans, link, self.intake, lambda: self.broker.instance, self._driver_of,
+            lambda device: self._drivers.pop(device.name, None),
+        )  # fmt: skip
 
     def _driver_of(self, device: DevicePlan) -> Driver:
         """The driver of a device behind a broker: as it was while nothing about the device has changed.

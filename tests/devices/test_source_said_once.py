@@ -217,3 +217,38 @@ def test_a_driver_that_is_left_by_an_earlier_source_goes_on(intake: Intake) -> N
     link.say(1, "x/1", b"press")
     source.step(STOP)
     assert intake.board.reports(intake.clock.now())[0].bad == 0
+
+
+class Stuck(Words):
+    """Fails at every tick once it has heard anything."""
+
+    heard = False
+
+    def feed(self, data: Any, at: Instant) -> Iterable[Reading]:
+        self.heard = True
+        return super().feed(data, at)
+
+    def tick(self, at: Instant) -> Iterable[Reading]:
+        if self.heard:
+            raise KeyError
+        return ()
+
+
+def test_a_driver_that_fails_at_its_tick_is_not_left_to_the_next_source(intake: Intake) -> None:
+    """What crashes is answered by a fresh one; else every source of this session would crash like the first."""
+    kept: dict[str, Driver] = {}
+    plan = msgspec.structs.replace(device(), driver=Stuck)
+
+    def source() -> MqttSource:
+        return MqttSource(
+            "mqtt-devices", [plan], FakeLink(), intake, driver_of=lambda it: kept.setdefault(it.name, it.make()),
+            forget=lambda it: kept.pop(it.name),
+        )  # fmt: skip
+
+    failing = source()
+    kept["w"].heard = True  # type: ignore[attr-defined]
+    with pytest.raises(KeyError):
+        failing.step(STOP)
+    failing.close()
+    intake.clock.advance(2.0)  # type: ignore[attr-defined]
+    source().step(STOP)
