@@ -434,7 +434,9 @@ class JournalWriter:
     def _remember(self, facts: Mapping[str, Iterable[bytes]]) -> None:
         for kind, new in facts.items():
             seen, most = self._seen[kind], DEDUPE_WINDOW[kind]
-            seen.update(dict.fromkeys(new))
+            for fact in new:
+                seen[fact] = None
+                seen.move_to_end(fact)  # it may bear an older one's name
             while len(seen) > most:
                 seen.popitem(last=False)
 

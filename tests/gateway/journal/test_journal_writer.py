@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -81,6 +82,17 @@ def test_a_flood_of_others_makes_no_sale_forgotten(writer: JournalWriter, draft:
     writer.append([draft(2)])
     assert writer.append([sale]).duplicates == 1
     assert writer.head("transactions") == 1
+
+
+def test_a_fact_that_bears_an_old_name_is_remembered_from_its_own_time(writer: JournalWriter) -> None:
+    """A broker that counts anew names a new message like an old one: its repeat is known as long as any other's."""
+    window = DEDUPE_WINDOW["measurements"]
+    facts = [Draft("measurements", "store.test.v1", b"{}", number.to_bytes(8, "big")) for number in range(window + 9)]
+    again = msgspec.structs.replace(facts[0], fresh=True)
+    writer.append(facts[: window - 1])
+    assert writer.append([again]).written == 1
+    writer.append(facts[window - 1 :])
+    assert writer.append([facts[0]]).duplicates == 1
 
 
 def test_a_rolled_back_commit_leaves_positions_and_keys(path: Path, clock: FakeClock, draft: MakeDraft) -> None:
