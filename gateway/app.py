@@ -17,15 +17,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from config.edit import LIVE, restart_needed
-from config.loader import data_directory, journal_path, load, resolve_secret
+from config.loader import data_directory, journal_path, load
 from config.settings import Settings
-from devices.driver import Driver
 from devices.plan import DevicePlan, plan
-from devices.source import Intake, MqttSource, SerialSource
-from devices.transports.broker import Broker
-from devices.transports.line import line_for
-from devices.transports.mqtt import MqttLink
-from devices.transports.mqtt_settings import MqttSettings, Tls, broker_address
+from devices.source import Intake
 from devices.transports.port_watch import PortBoard, PortWatch
 from devices.usb_hints import hint_of
 from gateway.access.accounts import Accounts
@@ -33,7 +28,8 @@ from gateway.access.audit import Audit
 from gateway.access.notes import Notes
 from gateway.alerts.desk import AlertDesk
 from gateway.clock import Clock, SystemClock
-from gateway.errors import ConfigError, StorefrontError, Unavailable
+from gateway.counting.camera_workers import CameraWorkers, planned
+from gateway.errors import ConfigError, StorefrontError
 from gateway.event import Origin
 from gateway.intake.content_links import ContentLinks
 from gateway.intake.health import DeviceBoard
@@ -54,24 +50,25 @@ from gateway.runtime.worker import Factory, Worker
 from gateway.setup_desk import SetupDesk
 from gateway.shopper.consent import Consents
 from gateway.shopper.day_keys import DayKeys
-from gateway.shopper.hints import Guest, Recognition
+from gateway.shopper.hints import Guest
 from gateway.shopper.key_ring import KeyRing
 from gateway.shopper.platform_consents import ConsentDesk
 from gateway.shopper.subjects import ShopperSubjects
-from gateway.shopper.visit_book import VisitBook, VisitDesk
-from gateway.shopper.visit_case import Rules
+from gateway.shopper.visit_book import VisitDesk
+from gateway.workers import visit_workers
 from gateway.workers.alert_workers import AlertWorkers
-from gateway.workers.broker import BrokerWorker
+from gateway.workers.broker import ShopBroker
+from gateway.workers.device_sources import DeviceSources
 from gateway.workers.erasing import Erasing, Forget
 from gateway.workers.heartbeat import Departures, Heartbeat
 from gateway.workers.housekeeping import Calendar, Chores, Housekeeping, salvage_under_way
 from gateway.workers.kpi_hours import KpiHours
 from gateway.workers.replay_requests import Outcome, Replays, Spool
+from gateway.workers.stages import DELIVERY, JOURNAL, PAGE, SOURCES, WITNESSES
 from gateway.workers.stock_hours import StockHours
 
 if TYPE_CHECKING:
     from gateway.counting.camera_desk import CameraDesk
-    from gateway.counting.camera_plan import CameraPlan
     from gateway.shopper.coupons import CouponDesk
     from gateway.status.snapshot import PluggedDevice
     from sync.assembly import Link
@@ -79,7 +76,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SOURCES, WITNESSES, DELIVERY, JOURNAL, PAGE, BROKER = 0, 5, 10, 20, 25, 30  # stages: the order of stopping
 _SEEN = ("floor", "alerts")  # tables that are looked at whenever they are needed
 _STATUS_EVERY_S = 10.0
 _SALVAGE_S = 120.0  # asked of systemd again and again while a salvage holds the start up
@@ -105,9 +101,7 @@ class Gateway:
         self.journal_path = journal_path(settings)
         self.started = self.clock.now()
         self.file = file
-        self.plans = plan(settings, str(file or "configuration"))
-        self.cameras = _camera_plans(settings, file)
-        self.camera_desk: CameraDesk | None = None
+        plans, cameras = plan(settings, str(file or "configuration")), planned(settings, file)
         self.setup_desk = SetupDesk(self)
 
         gateway, storage = settings.gateway, settings.storage
@@ -139,26 +133,23 @@ class Gateway:
         self.intake = Intake(self.normaliser, self.inlet, self.board, self.clock)
         self.coupons: CouponDesk | None = None
         if settings.coupons.enabled:
-            from gateway.workers.coupon_counter import desk  # HTTP libraries, where they are used
+            from gateway.workers import coupon_counter  # HTTP libraries, where they are used
 
-            self.coupons = desk(self)
+            self.coupons = coupon_counter.desk(self)
         self.visits: VisitDesk | None = None
         if settings.visits.enabled:
-            self.visits = self.subjects.watch = _visit_desk(settings, self.clock, self.consents)
+            self.visits = self.subjects.watch = visit_workers.desk(settings, self.clock, self.consents)
         self.alerts = AlertDesk(self.directory, settings, self.clock)
         self.chores = Chores(self)
         self.forgets: list[Forget] = [self.consents.erased]  # of rooms that hold a person's keys in memory
         if self.visits is not None:
             self.forgets.append(self.visits.erased)
         self.supervisor = Supervisor(self.clock)
-        self._alert_workers = AlertWorkers(
-            self, lambda: self._session("mqtt-alerts", ()), self._has_broker, (WITNESSES, DELIVERY)
-        )
-        self.broker = Broker(self.directory / "broker", settings.broker.port)
-        self._broker_up = threading.Event()
-        self._broker_added = False
+        self.broker = ShopBroker(settings, self.directory / "broker", self.supervisor)
+        self.sources = DeviceSources(plans, self.intake, self.broker, self.supervisor)
+        self.cameras = CameraWorkers(self, cameras)
+        self._alert_workers = AlertWorkers(self)
         self._declared: dict[str, int] = {}
-        self._drivers: dict[str, tuple[DevicePlan, Driver]] = {}  # of devices behind a broker
         self.notifier = Notifier.from_environment()
         self._watchdog = Watchdog(watchdog_s(), self.supervisor.healthy, self.notifier.alive)
         self._link: Link | None = None
@@ -207,14 +198,14 @@ class Gateway:
             raise ConfigError("reload", "configuration", "there is no file to read again", "start with --config")
         fresh = load(self.file)
         plans = plan(fresh, str(self.file))
-        cameras = _camera_plans(fresh, self.file)
+        cameras = planned(fresh, self.file)
         self.accounts.note("config.reload", self.file.name)
         said = [f"restart needed: [{name}] changed" for name in restart_needed(self.settings, fresh)]
         if fresh.log != self.settings.log:
             logging.getLogger().setLevel(fresh.log.level.upper())
             said.append(f"applied: log.level = {fresh.log.level}")
-        said += self._apply_plans(plans)
-        said += self._apply_cameras(cameras)
+        said += self.sources.apply(plans)
+        said += self.cameras.apply(cameras)
         said += [f"applied: {name} changed" for name in _SEEN if getattr(fresh, name) != getattr(self.settings, name)]
         self.settings = msgspec.structs.replace(self.settings, **{name: getattr(fresh, name) for name in LIVE})
         said += [f"applied: {line}" for line in self._alert_workers.apply(fresh.alerts)]
@@ -232,11 +223,21 @@ class Gateway:
             ConfigError: they are wrong.
         """
         plan(settings, str(self.file or "configuration"))
-        _camera_plans(settings, self.file)
+        planned(settings, self.file)
+
+    @property
+    def plans(self) -> list[DevicePlan]:
+        """The devices."""
+        return self.sources.plans
+
+    @property
+    def camera_desk(self) -> CameraDesk | None:
+        """Who answers for the cameras; None while there is none."""
+        return self.cameras.desk
 
     def worker_of(self, device: str) -> str:
         """Name of the worker that serves a device; "" when there is no such device."""
-        return next((name for name, group in _sources(self.plans).items() if device in {it.name for it in group}), "")
+        return self.sources.worker_of(device)
 
     def consent_desk(self) -> ConsentDesk:
         """Where consents are taken that come neither from a device nor from a till: from the page, from the platform.
@@ -289,10 +290,6 @@ class Gateway:
             if (hint := hint_of(it.device)) is not None
         ]  # fmt: skip
 
-    def camera_processes(self) -> list[int]:
-        """Ids of the cameras' processes that run now."""
-        return [] if self.camera_desk is None else self.camera_desk.cameras.process_ids()
-
     def deliver_now(self) -> None:
         """Try to deliver what waits at once (within `platform.boot_delay_s`), however long the next wait would be."""
         for name, factory in self._syncers.items():
@@ -302,11 +299,8 @@ class Gateway:
 
     def _add_workers(self) -> None:
         self.supervisor.add("journal", lambda: self.commits, patience_s=60.0, essential=True, stage=JOURNAL)
-        self._add_broker(self.plans)
-        for name, plans in _sources(self.plans).items():
-            self._add_source(name, plans)
-        for camera in self.cameras:
-            self._add_camera(camera)
+        self.sources.start()
+        self.cameras.start()
         add = partial(self.supervisor.add, later=True)
         add("replays", lambda: Replays(self), patience_s=90.0, stage=SOURCES)
         add("departures", lambda: Departures(self.normaliser, self.inlet, self.clock), patience_s=10.0, stage=WITNESSES)
@@ -323,95 +317,15 @@ class Gateway:
         if self.settings.feed.enabled:
             add("feed", self._feed, patience_s=60.0, stage=DELIVERY)
         if self.coupons is not None:
-            self._add_coupons(self.coupons)
+            from gateway.workers import coupon_counter  # as above
+
+            coupon_counter.add(self, self.coupons)
         if self.visits is not None:
-            self._add_visits(self.visits)
+            visit_workers.add(self, self.visits)
         self._alert_workers.apply(self.settings.alerts)
         if self.settings.page.enabled:
             add("ports", self._port_watch, patience_s=30.0, stage=SOURCES)
             add("page", self._page, patience_s=30.0, stage=PAGE)
-
-    def _add_broker(self, plans: list[DevicePlan]) -> bool:
-        """Run the embedded broker once a device needs it; from then on it stays, for devices may hold messages back."""
-        wanted = any(plan.driver.wire == "mqtt" for plan in plans) or self._coupon_topics()
-        needed = self.settings.broker.mode == "embedded" and wanted
-        if not needed or self._broker_added:
-            return False
-        self._broker_added = True
-        self.supervisor.add("broker", lambda: BrokerWorker(self.broker, self._broker_up), patience_s=30.0, stage=BROKER)
-        return True
-
-    def _add_source(self, name: str, plans: list[DevicePlan]) -> None:
-        if plans[0].driver.wire == "mqtt":
-            self.supervisor.add(name, partial(self._mqtt_source, name, plans), patience_s=30.0, stage=SOURCES)
-        else:
-            self.supervisor.add(name, partial(self._serial_source, plans[0]), patience_s=30.0, stage=SOURCES)
-
-    def _has_broker(self) -> bool:
-        return self._broker_added or self.settings.broker.mode == "external"
-
-    def _coupon_topics(self) -> bool:
-        settings = self.settings
-        return self.coupons is not None and settings.coupons.mqtt and settings.broker.mode != "none"
-
-    def _add_coupons(self, desk: CouponDesk) -> None:
-        from gateway.shopper.coupon_clerk import CouponClerk
-        from gateway.workers.coupon_counter import (  # HTTP libraries, where they are used
-            CouponServer,
-            CouponTopics,
-            topic_of,
-        )
-
-        restore = self.settings.coupons.restore_on_return
-        clerk = partial(CouponClerk, desk, self.journal_path, restore_on_return=restore)
-        self.supervisor.add("coupon-clerk", clerk, patience_s=60.0, stage=WITNESSES, later=True)
-        if self._coupon_topics():
-            topics = (topic_of(self.settings.gateway.store),)
-            self.supervisor.add(
-                "coupon-topics", lambda: CouponTopics(desk, MqttLink(self._session("mqtt-coupons", topics))),
-                patience_s=30.0, stage=SOURCES,
-            )  # fmt: skip
-        if self.settings.coupons.http:
-            self.supervisor.add("coupon-http", lambda: CouponServer(self, desk), patience_s=30.0, stage=SOURCES)
-
-    def _add_visits(self, desk: VisitDesk) -> None:
-        book = partial(VisitBook, desk, self.journal_path, self.commits, self.origin, self.clock)
-        self.supervisor.add("visits", book, patience_s=60.0, stage=WITNESSES, later=True)
-        settings = self.settings
-        if settings.visits.mqtt and self._has_broker():
-            from gateway.workers.recognition_topics import RecognitionTopics
-
-            self.supervisor.add(
-                "recognition",
-                lambda: RecognitionTopics(
-                    desk.recognition, MqttLink(self._session("mqtt-recognition", ())), settings.gateway.store,
-                    settings.visits.lanes,
-                ),
-                patience_s=30.0, stage=WITNESSES, later=True,
-            )  # fmt: skip
-
-    def _desk(self) -> CameraDesk:
-        """What all cameras share; made with the first of them, and so is the watch over accepted lines."""
-        if self.camera_desk is None:
-            from gateway.counting.acceptance import AcceptanceTests
-            from gateway.counting.camera_desk import CameraDesk
-            from gateway.counting.camera_scene import SceneDrawings
-            from gateway.counting.cameras import Cameras
-            from gateway.counting.drift_watch import DriftWatch
-
-            tests = AcceptanceTests(self.directory / "acceptance", self.clock)
-            self.camera_desk = CameraDesk(
-                Cameras(), tests, SceneDrawings(self), self.inlet, self.origin, self.clock
-            )  # fmt: skip
-            zone = self.settings.gateway.time_zone
-            watch = partial(DriftWatch, self, tests, StoreTime(zone))
-            self.supervisor.add("drift-watch", watch, patience_s=60.0, stage=WITNESSES)
-        return self.camera_desk
-
-    def _add_camera(self, camera: CameraPlan) -> None:
-        self._desk()
-        name = f"camera-{camera.name}"
-        self.supervisor.add(name, partial(self._camera, camera), patience_s=60.0, stage=SOURCES)
 
     def _add_delivery(self) -> None:
         from gateway.workers.delivery import PATIENCE_S, link, workers  # HTTP libraries, only where there is a platform
@@ -426,62 +340,6 @@ class Gateway:
         from gateway.workers.delivery import FeedServer  # as above
 
         return FeedServer(self)
-
-    def _serial_source(self, device: DevicePlan) -> SerialSource:
-        line = line_for(device.settings.address, device.baud, device.bytesize, device.parity)
-        return SerialSource(device, line, self.intake)
-
-    def _mqtt_source(self, name: str, plans: list[DevicePlan]) -> MqttSource:
-        topics = tuple(topic for plan in plans for topic in plan.topics)
-        link = MqttLink(self._session(name, topics))
-        return MqttSource(
-            name, plans, link, self.intake, lambda: self.broker.instance, self._driver_of,
-            lambda device: self._drivers.pop(device.name, None),
-        )  # fmt: skip
-
-    def _driver_of(self, device: DevicePlan) -> Driver:
-        """The driver of a device behind a broker: as it was while nothing about the device has changed.
-
-        Its session begins anew for any of its devices' sake, and the others must not forget what they have heard.
-        """
-        kept = self._drivers.get(device.name)
-        if kept is None or kept[0] != device:
-            kept = self._drivers[device.name] = (device, device.make())
-        return kept[1]
-
-    def _session(self, name: str, topics: tuple[str, ...]) -> MqttSettings:
-        """How to reach the broker.
-
-        Raises:
-            Unavailable: the embedded broker has not come up yet.
-        """
-        broker, gateway = self.settings.broker, self.settings.gateway
-        base = broker.client_id or f"storefront-{gateway.store}-{gateway.name}"
-        client_id = f"{base}-{name.removeprefix('mqtt-')}"
-        prefix = f"store/{gateway.store}/gateway/{gateway.name}/{name}"
-        if broker.mode == "embedded":
-            if not self._broker_up.is_set():
-                raise Unavailable("connect", "embedded broker", "it is not up yet", "see worker `broker`")
-            return MqttSettings(
-                client_id=client_id, topics=topics, port=self.broker.port, prefix=prefix, protocol="3.1.1",
-                max_payload_bytes=broker.max_message_bytes,
-            )  # fmt: skip
-        host, port, secure = broker_address(broker.url)
-        tls = Tls(ca=broker.ca_file or None, cert=broker.cert_file or None, key=broker.key_file or None)
-        return MqttSettings(
-            client_id=client_id, topics=topics, host=host, port=port, prefix=prefix,
-            username=broker.username or None, password=resolve_secret(broker.password, "broker.password") or None,
-            tls=tls if secure else None, max_payload_bytes=broker.max_message_bytes,
-        )  # fmt: skip
-
-    def _camera(self, camera: CameraPlan) -> Worker:
-        from gateway.counting.camera_worker import CameraWorker  # loaded only where there is a camera
-
-        desk = self._desk()
-        return CameraWorker(
-            camera, self.origin, self.inlet, self.board, self.clock, self.journal_path, desk.cameras,
-            partial(desk.tests.saw, camera.name),
-        )  # fmt: skip
 
     def _projector(self) -> Worker:
         zone = self.settings.gateway.time_zone
@@ -528,75 +386,3 @@ class Gateway:
             except StorefrontError as error:
                 log.error("reload=refused reason=%r hint=%r", error.reason, error.hint)
             self.notifier.ready()
-
-    def _apply_plans(self, plans: list[DevicePlan]) -> list[str]:
-        old, new = _sources(self.plans), _sources(plans)
-        said = []
-        gone = {plan.name for plan in self.plans} - {plan.name for plan in plans}
-        for name in old.keys() - new.keys():
-            self.supervisor.remove(name)
-            said.append(f"applied: {name} removed")
-        for name in sorted(gone):
-            self.board.forget(name)
-            self._drivers.pop(name, None)
-        if self._add_broker(plans):
-            said.append("applied: broker added")
-        for name, group in new.items():
-            if name not in old:
-                self._add_source(name, group)
-                said.append(f"applied: {name} added")
-            elif group != old[name]:
-                if group[0].driver.wire == "mqtt":
-                    self.supervisor.replace(name, partial(self._mqtt_source, name, group))
-                else:
-                    self.supervisor.replace(name, partial(self._serial_source, group[0]))
-                said.append(f"applied: {name} changed")
-        self.plans = plans
-        return said
-
-    def _apply_cameras(self, cameras: list[CameraPlan]) -> list[str]:
-        """Cameras come, go and change at once; one that is as it was goes on counting."""
-        old, new = ({camera.name: camera for camera in group} for group in (self.cameras, cameras))
-        said = []
-        for name in sorted(old.keys() - new.keys()):
-            self.supervisor.remove(f"camera-{name}")
-            self.board.forget(name)
-            said.append(f"applied: camera {name} removed")
-        for name, camera in new.items():
-            if name not in old:
-                self._add_camera(camera)
-                said.append(f"applied: camera {name} added")
-            elif camera != old[name]:
-                self.supervisor.replace(f"camera-{name}", partial(self._camera, camera))
-                said.append(f"applied: camera {name} changed")
-        self.cameras = cameras
-        return said
-
-
-def _visit_desk(settings: Settings, clock: Clock, consents: Consents) -> VisitDesk:
-    visits = settings.visits
-    rules = Rules(
-        idle_ms=int(visits.idle_min * 60_000), after_sale_ms=int(visits.after_sale_min * 60_000),
-        exits=frozenset(visits.exits), fitting_rooms=frozenset(visits.fitting_rooms),
-    )  # fmt: skip
-    return VisitDesk(rules, Recognition(clock, visits.hints), lambda record: consents.ended(record, clock.now().wall_s))
-
-
-def _camera_plans(settings: Settings, file: Path | None) -> list[CameraPlan]:
-    """The cameras' plans; what that takes is loaded only where there is a camera."""
-    if not any(camera.enabled for camera in settings.cameras):
-        return []
-    from gateway.counting.camera_plan import plan_cameras
-
-    return plan_cameras(settings, str(file or "configuration"))
-
-
-def _sources(plans: list[DevicePlan]) -> dict[str, list[DevicePlan]]:
-    """Which worker serves which devices: a line has its own; tills share a broker session, and so do all others."""
-    groups: dict[str, list[DevicePlan]] = {}
-    for device in plans:
-        if device.driver.wire == "serial":
-            groups[f"line-{device.name}"] = [device]
-        else:
-            groups.setdefault("mqtt-sales" if device.driver.sales else "mqtt-devices", []).append(device)
-    return groups

@@ -107,7 +107,7 @@ def run(config: Path, orders: Iterable[str]) -> None:
     # daemon: it waits for the demo, which may outlive this gateway
     threading.Thread(
         target=obey,
-        args=(orders, clock, stop, gateway.deliver_now, gateway.camera_processes, bring_in),
+        args=(orders, clock, stop, gateway.deliver_now, gateway.cameras.process_ids, bring_in),
         name="demo-orders",
         daemon=True,
     ).start()

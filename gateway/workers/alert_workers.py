@@ -5,7 +5,6 @@ Composition: who is needed is compared with who runs, so a start and a reload ar
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,10 +13,11 @@ import msgspec
 
 from config.settings import AlertSettings
 from devices.transports.mqtt import MqttLink
-from devices.transports.mqtt_settings import MqttSettings
 from gateway.alerts.alert import ALERT_TOPIC
 from gateway.runtime.supervisor import Supervisor
 from gateway.runtime.worker import Factory
+from gateway.workers.broker import ShopBroker
+from gateway.workers.stages import DELIVERY, WITNESSES
 
 WATCH = "alerts"
 _PATIENCE_S = 60.0
@@ -34,6 +34,11 @@ if TYPE_CHECKING:
             """Who runs the workers."""
             ...
 
+        @property
+        def broker(self) -> ShopBroker:
+            """The shop's."""
+            ...
+
 
 class _Wanted(msgspec.Struct, frozen=True):
     """A worker there should be. `like`: equal as long as the running one will do."""
@@ -46,19 +51,9 @@ class _Wanted(msgspec.Struct, frozen=True):
 class AlertWorkers:
     """Used on the main thread."""
 
-    def __init__(
-        self, gateway: Gateway, session: Callable[[], MqttSettings], has_broker: Callable[[], bool],
-        stages: tuple[int, int],
-    ) -> None:  # fmt: skip
-        """Store.
-
-        Args:
-            gateway: see `Gateway`.
-            session: how the topic's session reaches the broker; asked on its worker's thread.
-            has_broker: whether there is a broker in the shop now.
-            stages: of stopping: the watch's, and theirs who take alerts out.
-        """
-        self._gateway, self._session, self._has_broker, self._stages = gateway, session, has_broker, stages
+    def __init__(self, gateway: Gateway) -> None:
+        """Store."""
+        self._gateway = gateway
         self._running: dict[str, Any] = {}
 
     def apply(self, settings: AlertSettings) -> list[str]:
@@ -91,16 +86,15 @@ class AlertWorkers:
         if not alerts.enabled:
             return {}
         gateway, desk, clock = self._gateway, self._gateway.alerts, self._gateway.clock
-        watching, telling = self._stages
-        found = {WATCH: _Wanted(None, self._watch, watching)}
-        if alerts.mqtt and self._has_broker():
-            found[ALERT_TOPIC] = _Wanted(None, self._topic, telling)
+        found = {WATCH: _Wanted(None, self._watch, WITNESSES)}
+        if alerts.mqtt and gateway.broker.present:
+            found[ALERT_TOPIC] = _Wanted(None, self._topic, DELIVERY)
         if alerts.webhooks:
             from gateway.workers.alert_telling import Telling  # HTTP libraries, only where somebody is told
 
             for hook in alerts.webhooks:
                 make = partial(Telling, gateway.settings, hook, desk, clock, SystemRandom())
-                found[f"webhook-{hook.name}"] = _Wanted(hook, make, telling)
+                found[f"webhook-{hook.name}"] = _Wanted(hook, make, DELIVERY)
         return found
 
     def _watch(self) -> Any:
@@ -114,4 +108,5 @@ class AlertWorkers:
         from gateway.workers.alert_topic import AlertTopic
 
         gateway = self._gateway
-        return AlertTopic(gateway.settings, gateway.alerts, gateway.clock, MqttLink(self._session()))
+        link = MqttLink(gateway.broker.session("mqtt-alerts"))
+        return AlertTopic(gateway.settings, gateway.alerts, gateway.clock, link)

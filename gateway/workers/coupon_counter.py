@@ -18,6 +18,8 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future, TimeoutError
 from decimal import Decimal
+from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 from starlette.applications import Starlette
@@ -28,18 +30,22 @@ from starlette.routing import Route
 
 from config.loader import data_directory, resolve_secret
 from config.settings import CouponSettings, Settings
-from devices.transports.mqtt import Delivery
+from devices.transports.mqtt import Delivery, MqttLink
 from gateway.access.server_tls import ServerTls
 from gateway.clock import Clock
 from gateway.errors import Rejected, Unavailable
 from gateway.event import Origin
 from gateway.journal.commit_loop import CommitLoop
+from gateway.runtime.supervisor import Supervisor
+from gateway.shopper.coupon_clerk import CouponClerk
 from gateway.shopper.coupon_messages import LANE, LARGEST, Answer, Operation, Request, answer, read_request, to_json
 from gateway.shopper.coupon_rules import Limits
 from gateway.shopper.coupons import CouponDesk
 from gateway.status.connection import Limits as ConnectionLimits
 from gateway.status.guard import hosts_for
 from gateway.status.http_server import LOOK_AFTER_S, HttpServer
+from gateway.workers.broker import ShopBroker
+from gateway.workers.stages import SOURCES, WITNESSES
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +67,14 @@ class Gateway(Protocol):
     origin: Origin
     clock: Clock
     commits: CommitLoop
+
+
+class Shop(Gateway, Protocol):
+    """What it takes to bring the workers."""
+
+    journal_path: Path
+    supervisor: Supervisor
+    broker: ShopBroker
 
 
 class Session(Protocol):
@@ -99,6 +113,22 @@ def desk(gateway: Gateway) -> CouponDesk:
     )
     keys = {key.id: key.public for key in settings.keys}
     return CouponDesk(gateway.commits, gateway.origin, gateway.clock, limits, keys, hold_s=settings.hold_s)
+
+
+def add(shop: Shop, desk: CouponDesk) -> None:
+    """Bring the clerk and the two doors, as far as `[coupons]` wants them; a topic brings the broker it needs."""
+    settings, supervisor = shop.settings.coupons, shop.supervisor
+    clerk = partial(CouponClerk, desk, shop.journal_path, restore_on_return=settings.restore_on_return)
+    supervisor.add("coupon-clerk", clerk, patience_s=60.0, stage=WITNESSES, later=True)
+    if settings.mqtt and shop.broker.mode != "none":
+        shop.broker.start()
+        topics = (topic_of(shop.settings.gateway.store),)
+        supervisor.add(
+            "coupon-topics", lambda: CouponTopics(desk, MqttLink(shop.broker.session("mqtt-coupons", topics))),
+            patience_s=30.0, stage=SOURCES,
+        )  # fmt: skip
+    if settings.http:
+        supervisor.add("coupon-http", lambda: CouponServer(shop, desk), patience_s=30.0, stage=SOURCES)
 
 
 def topic_of(store: str) -> str:

@@ -255,7 +255,11 @@ class Replays:
         day_keys: DayKeys
         subjects: ShopperSubjects
         journal_path: Path
-        plans: list[DevicePlan]
+
+        @property
+        def plans(self) -> list[DevicePlan]:
+            """The devices."""
+            ...
 
     def __init__(self, gateway: Gateway) -> None:
         """Store."""

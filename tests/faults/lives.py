@@ -152,7 +152,7 @@ def _live(config: Path, broker_port: int, cheat: str, point: str) -> int:
 
     gateway = Gateway(load(config), config)
     if broker_port:
-        gateway.broker = StandingBroker(broker_port)  # type: ignore[assignment]
+        gateway.broker.embedded = StandingBroker(broker_port)  # type: ignore[assignment]
     if cheat != "-":
         CHEATS[cheat].build(gateway)
     if point != "-":

@@ -143,10 +143,10 @@ def test_a_reload_for_one_device_behind_the_broker_makes_no_other_forget(running
     running.write(BEACONS + other)
     running.gateway.reload()
     until(lambda: running.states().get("mqtt-devices") == "running")
-    before = {plan.name: running.gateway._driver_of(plan) for plan in running.gateway.plans}
+    before = {plan.name: running.gateway.sources.driver_of(plan) for plan in running.gateway.plans}
     running.write(BEACONS + other.replace("other/#", "elsewhere/#"))
     assert running.gateway.reload() == ["applied: mqtt-devices changed"]
     until(lambda: running.states()["mqtt-devices"] == "running")
-    after = {plan.name: running.gateway._driver_of(plan) for plan in running.gateway.plans}
+    after = {plan.name: running.gateway.sources.driver_of(plan) for plan in running.gateway.plans}
     assert after["ble"] is before["ble"]
     assert after["other"] is not before["other"]

@@ -78,9 +78,9 @@ def scan(gateway: Gateway) -> None:
 
 def test_a_member_is_recognised_from_the_scan_until_the_consent_is_taken_back(gateway: Gateway) -> None:
     """On the board that the page shows, and at the till of the lane, with a real broker in between."""
-    until(gateway._broker_up.is_set)
+    until(gateway.broker.up.is_set)
     topics = ("store/0001/recognition/+",)
-    till = MqttLink(MqttSettings(client_id="till", topics=topics, port=gateway.broker.port, protocol="3.1.1"))
+    till = MqttLink(MqttSettings(client_id="till", topics=topics, port=gateway.broker.embedded.port, protocol="3.1.1"))
     till.open()
     try:
         until(lambda: till.receive(0.05) == [] and till.subscribed)
