@@ -11,50 +11,39 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from importlib.metadata import version
-from pathlib import Path
-from typing import Literal, Protocol
 
 import psutil
 
-from config.settings import DeviceSettings, Settings
-from gateway.access.audit import Audit, Newest
+from gateway.access.audit import Newest
 from gateway.access.server_tls import LOOPBACK
-from gateway.alerts.desk import AlertDesk
-from gateway.clock import Clock, Instant
+from gateway.clock import Instant
 from gateway.errors import JournalError, Rejected
-from gateway.event import STREAMS, Origin, Stream
+from gateway.event import STREAMS, Stream
 from gateway.event_types import AuditRecorded
-from gateway.intake.health import DeviceBoard, DeviceReport
-from gateway.intake.inlet import Inlet
-from gateway.journal.commit_loop import CommitLoop
-from gateway.journal.quarantine import PayloadSeal, Quarantined, entries, get
+from gateway.intake.health import DeviceReport
+from gateway.journal.quarantine import Quarantined, entries, get
 from gateway.journal.reader import UPLINK, JournalReader, StoredEvent, StreamState
 from gateway.journal.writer import REFUSE_ABOVE
 from gateway.projections import coupons, devices, feedback, footfall, sales
 from gateway.projections.kpi import Kpis, Sources, day_kpis
 from gateway.projections.kpi_rows import read_rows
-from gateway.projections.kpi_sources import sources_of
+from gateway.projections.kpi_sources import sells, sources_of
 from gateway.projections.kpi_view import DayView, Outlook, read_compared, read_day, read_outlook
 from gateway.projections.opening import day_span
 from gateway.projections.store_time import StoreTime
 from gateway.reports.making import Order
 from gateway.reports.render import Format
 from gateway.reports.words import Language as LanguageName
-from gateway.runtime.worker import WorkerState
-from gateway.shopper.coupons import CouponFigures
-from gateway.shopper.hints import Guest
-from gateway.status.camera_routes import CameraDesk
 from gateway.status.event_words import line_of
+from gateway.status.parts import Gateway
 from gateway.status.quarantine import Replayed
 from gateway.status.report_routes import Chosen
-from gateway.status.setup_values import SetupDesk
 from gateway.status.snapshot import (
     Battery,
     EventLine,
     Facts,
     Identity,
     PlannedDevice,
-    PluggedDevice,
     Rate,
     ReadModel,
     Refusal,
@@ -78,156 +67,6 @@ _BATTERY_TOLD_S = 14 * 86_400.0  # a sensor that has not told for longer is not 
 _SPOKEN_WINDOW_S = 300.0
 _SPOKEN_EVERY_S = 15.0
 _SPOKEN_LEAST_S = 30.0
-
-
-class Driven(Protocol):
-    """A driver's class, as far as the page asks."""
-
-    @property
-    def sales(self) -> bool:
-        """Whether it speaks for a till."""
-        ...
-
-
-class Plan(Protocol):
-    """A device's plan (`devices.plan.DevicePlan`)."""
-
-    @property
-    def settings(self) -> DeviceSettings:
-        """Its table of the configuration."""
-        ...
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        ...
-
-    @property
-    def path(self) -> str:
-        """Its part of an event's source."""
-        ...
-
-    @property
-    def driver(self) -> Driven:
-        """Its driver's class."""
-        ...
-
-
-class Watched(Protocol):
-    """The supervisor."""
-
-    def states(self) -> list[WorkerState]:
-        """Every worker's state."""
-        ...
-
-    def ready(self) -> bool:
-        """Whether events are taken."""
-        ...
-
-    def healthy(self) -> bool:
-        """Whether no worker hangs."""
-        ...
-
-
-class Sent(Protocol):
-    """How delivery of a stream is (`sync.syncer.SyncState`)."""
-
-    @property
-    def stream(self) -> Stream:
-        """Which."""
-        ...
-
-    @property
-    def condition(self) -> Literal["starting", "live", "draining", "waiting", "closed", "unauthorised"]:
-        """Whether it works."""
-        ...
-
-    @property
-    def reason(self) -> str:
-        """Why it does not; "" when it does."""
-        ...
-
-    @property
-    def next_try_s(self) -> float:
-        """Seconds until the next try."""
-        ...
-
-
-class Coupons(Protocol):
-    """Who answers tills about coupons (`gateway.shopper.coupons.CouponDesk`)."""
-
-    def figures(self) -> CouponFigures:
-        """How it stands."""
-        ...
-
-
-class Gateway(Protocol):
-    """What the page looks at (`gateway.app.Gateway`). Attributes only; read from the page's thread."""
-
-    settings: Settings
-    clock: Clock
-    origin: Origin
-    started: Instant
-    board: DeviceBoard
-    inlet: Inlet
-    commits: CommitLoop
-    audit: Audit
-    seal: PayloadSeal
-    alerts: AlertDesk
-
-    @property
-    def journal_path(self) -> Path:
-        """The journal's file."""
-        ...
-
-    @property
-    def plans(self) -> Sequence[Plan]:
-        """The devices."""
-        ...
-
-    @property
-    def supervisor(self) -> Watched:
-        """Who knows how the workers are."""
-        ...
-
-    def person_counts(self) -> dict[str, int]:
-        """What became of readings that named a person, and of consents."""
-        ...
-
-    @property
-    def coupons(self) -> Coupons | None:
-        """Who answers tills about coupons; None where coupons are switched off."""
-        ...
-
-    def guests(self) -> Sequence[Guest]:
-        """Members with a hint who are in the shop, the latest first."""
-        ...
-
-    @property
-    def camera_desk(self) -> CameraDesk | None:
-        """Who answers for the cameras; None while there is none."""
-        ...
-
-    @property
-    def setup_desk(self) -> SetupDesk:
-        """Who sets the shop up."""
-        ...
-
-    def worker_of(self, device: str) -> str:
-        """Name of the worker that serves a device."""
-        ...
-
-    def delivery_states(self) -> Sequence[Sent]:
-        """How delivery of each stream is; [] without a platform."""
-        ...
-
-    def replay(self, entry: int) -> Callable[[], Replayed | None]:
-        """Have a quarantined entry tried again; what is returned gives the outcome once there is one."""
-        ...
-
-    def plugged(self) -> Sequence[PluggedDevice]:
-        """What is plugged in and not set up."""
-        ...
 
 
 class Observer:
@@ -409,7 +248,7 @@ class Observer:
                 driver=plan.settings.driver,
                 zone=plan.settings.zone,
                 worker=gateway.worker_of(plan.name),
-                sales=_sells(plan),
+                sales=sells(plan),
                 zones=tuple(dict.fromkeys(plan.settings.antenna_zones.values())),
                 last_event_ms=self._last_events.get(gateway.origin.source(plan.path)),
                 per_minute=per_minute.get(plan.name),
@@ -515,7 +354,7 @@ class Observer:
         settings, query = self._gateway.settings, self._reader.query
         now_ms = int(now.wall_s * 1000)
         day = self._time.day(now_ms)
-        tills = {plan.name for plan in self._gateway.plans if _sells(plan)}
+        tills = {plan.name for plan in self._gateway.plans if sells(plan)}
         live = {it.name for it in self._gateway.board.reports(now) if it.condition in ("live", "stale")}
         lines = tuple(footfall.lines_of(query, day))
         counter = self._counted_ever or any(camera.enabled for camera in settings.cameras)
@@ -557,11 +396,6 @@ class Observer:
                 self._shown[state.stream] = state.accepted, told
             lines += told
         return tuple(sorted(lines, key=lambda line: -line.at_ms))
-
-
-def _sells(plan: Plan) -> bool:
-    """Whether the device is a till: its driver says so, or belongs to the family of tills."""
-    return bool(plan.driver.sales) or plan.settings.driver.startswith("pos_")
 
 
 assert set(SHOWN) == set(STREAMS)

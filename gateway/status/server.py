@@ -29,8 +29,9 @@ from gateway.reports.words import Language
 from gateway.status.connection import Limits
 from gateway.status.guard import Guard
 from gateway.status.http_server import LOOK_AFTER_S, HttpServer
-from gateway.status.observer import Gateway, Observer
+from gateway.status.observer import Observer
 from gateway.status.page import Page
+from gateway.status.parts import Gateway
 from gateway.status.quarantine import Replayed
 from gateway.status.report_routes import Chosen
 from gateway.status.routes import Busy, application, body_limit

@@ -20,8 +20,8 @@ from gateway.errors import Unavailable
 from gateway.event import draft
 from gateway.event_types import AlarmCleared, AlarmRaised, EventData, type_of
 from gateway.journal.reader import JournalReader, StoredEvent
-from gateway.status.observer import Gateway as Observed
 from gateway.status.observer import Observer
+from gateway.status.parts import Gateway as Observed
 from gateway.status.snapshot import Snapshot, snapshot
 from gateway.status.verdict import troubles
 from sync.ports import Emit

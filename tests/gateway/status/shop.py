@@ -27,7 +27,7 @@ from gateway.projections.store_time import StoreTime
 from gateway.runtime.worker import WorkerState
 from gateway.setup_desk import SetupDesk
 from gateway.shopper.hints import Guest
-from gateway.status.observer import Coupons, Plan, Sent
+from gateway.status.parts import Coupons, Plan, Sent
 from gateway.status.snapshot import PluggedDevice
 from gateway.workers.replay_requests import Outcome
 from tests.patience import PATIENCE_S
