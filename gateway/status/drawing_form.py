@@ -159,3 +159,14 @@ def _corners(pairs: Any) -> str:
 
 def _short(value: Any) -> str:
     return repr(value) if isinstance(value, int | float) else ""
+
+
+def in_words(rows: Rows | None) -> list[str]:
+    """Rows in words of the file, for a person to compare."""
+    if rows is None:
+        return []
+    return [
+        f"{kind}: " + ", ".join(str(getattr(row, key)) for key in row.__struct_fields__ if getattr(row, key))
+        for kind, group in rows.items()
+        for row in group
+    ]

@@ -19,10 +19,9 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from config.fields import Field, at, changes, field_at, fields_of, texts
-from config.settings import CameraSettings, DeviceSettings, GatewaySettings, PrivacySettings
+from config.fields import Field, at, changes, texts
 from gateway.errors import ConfigError, Rejected, StorefrontError, Unavailable
-from gateway.status.drawing_form import Rows, ZoneRow, options_of, rows_given, rows_of
+from gateway.status.drawing_form import ZoneRow, in_words, options_of, rows_given, rows_of
 from gateway.status.session import (
     Visitor,
     WriteRoute,
@@ -34,8 +33,22 @@ from gateway.status.session import (
     switched_language,
     visitor_of,
 )
+from gateway.status.setup_form import (
+    CAMERA_FIELDS,
+    DEVICE_FIELDS,
+    NAME_FIELD,
+    NOT_ON,
+    STORE_FIELDS,
+    Form,
+    Problem,
+    given_values,
+    marked,
+    problem_of,
+    shown,
+    status_of,
+)
 from gateway.status.setup_steps import steps
-from gateway.status.setup_values import Conflict, Kind, NotTaken, Now, SetupDesk, mark_of
+from gateway.status.setup_values import Conflict, Kind, Now, SetupDesk, mark_of
 from gateway.status.snapshot import Snapshot
 
 NAME = re.compile(r"^[a-zA-Z0-9][a-zA-Z0-9_-]{0,63}$")
@@ -43,17 +56,6 @@ STORE = "gateway,privacy"  # the tables of the store's form
 _MAX_BYTES = 32_768
 _ACT: dict[Kind, str] = {"devices": "setup.device", "cameras": "setup.camera"}
 _FIRST_LINE = [{"name": "door", "start": [0.5, 0.05], "end": [0.5, 0.95]}]
-_ABOUT_PRIVACY = ("controller", "contact")
-_NAME_FIELD = Field(name="name", kind="text", required=True)
-
-STORE_FIELDS = (
-    *fields_of(GatewaySettings, "gateway.", leave_out=("tenant",)),
-    *(it for it in fields_of(PrivacySettings, "privacy.") if it.key in _ABOUT_PRIVACY),
-)
-_DEVICE_FIELDS = fields_of(DeviceSettings, leave_out=("name", "driver", "options"))
-_CAMERA_FIELDS = fields_of(CameraSettings, leave_out=("name", "options"))
-_NOT_ON = {"serial": ("topics",), "mqtt": ("address", "antenna_zones")}
-_RARE = ("antenna_zones", "depart_after_s", "stale_after_s", "policy", "keep_text")
 
 
 class Desk(Protocol):
@@ -66,38 +68,6 @@ class Desk(Protocol):
     async def form(self, name: str, language: str, visitor: Visitor, values: Mapping[str, object]) -> bytes:
         """A form's page, rendered."""
         ...
-
-
-class Problem(msgspec.Struct, frozen=True):
-    """What is wrong with a field: `key` of `setup_words.WRONG`, else the loader's own `reason`, with its `hint`."""
-
-    key: str = ""
-    reason: str = ""
-    hint: str = ""
-
-
-class Form(msgspec.Struct, frozen=True, kw_only=True):
-    """A form as it is shown. `theirs`: what stands in the file now, where somebody has changed it meanwhile."""
-
-    fields: tuple[Field, ...]
-    values: Mapping[str, str]
-    mark: str = ""
-    wrong: Mapping[str, Problem] = {}
-    theirs: Mapping[str, str] = {}
-    problem: Problem | None = None
-    edited: bool = False
-
-    def has_options(self) -> bool:
-        """Whether some are the driver's own."""
-        return any(it.name.startswith("options.") for it in self.fields)
-
-    def main(self) -> list[Field]:
-        """Those that most devices need."""
-        return [it for it in self.fields if it not in self.rare()]
-
-    def rare(self) -> list[Field]:
-        """The others; one that is wrong is among the first."""
-        return [it for it in self.fields if it.key in _RARE and not it.required and it.name not in self.wrong]
 
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -172,14 +142,14 @@ class _Room:
     async def store(self, request: Request) -> Response:
         now = await self._now(request)
         if reads(request):
-            form = _shown(STORE_FIELDS, now.tables, mark_of(now, STORE))
+            form = shown(STORE_FIELDS, now.tables, mark_of(now, STORE))
         else:
             given = await fields(request)
             saved = await self._saved(request, STORE_FIELDS, given, now.tables, "", STORE, "setup.store")
             if saved is None:
                 return RedirectResponse("/settings?saved=1", 303)
             form = saved
-        return await self._show(request, "setup_store", _status(form), form=form, now=now, zones=zones())
+        return await self._show(request, "setup_store", status_of(form), form=form, now=now, zones=zones())
 
     def listed(self, kind: Kind) -> Endpoint:
         async def listed(request: Request) -> Response:
@@ -203,7 +173,7 @@ class _Room:
         line = next((it for it in await self._work(request, self._setup.drivers) if it.name == driver), None)
         if line is None:
             return await self._missing(request, driver)
-        wanted = (_NAME_FIELD, *await self._device_fields(request, driver, line.wire))
+        wanted = (NAME_FIELD, *await self._device_fields(request, driver, line.wire))
         now = await self._now(request)
         if reads(request):
             values = texts(wanted, {}) | {"name": _free(now, driver)}
@@ -214,11 +184,11 @@ class _Room:
             if isinstance(made, Response):
                 return made
             form = made
-        return await self._show(request, "setup_entry", _status(form), form=form, now=now, driver=line, **_NEW)
+        return await self._show(request, "setup_entry", status_of(form), form=form, now=now, driver=line, **_NEW)
 
     async def add_camera(self, request: Request) -> Response:
         now = await self._now(request)
-        wanted = (_NAME_FIELD, *_CAMERA_FIELDS, *await self._work(request, self._setup.camera_fields))
+        wanted = (NAME_FIELD, *CAMERA_FIELDS, *await self._work(request, self._setup.camera_fields))
         if reads(request):
             form = Form(fields=wanted, values=texts(wanted, {}) | {"name": _free(now, "camera")})
         else:
@@ -227,7 +197,7 @@ class _Room:
                 return made
             form = made
         return await self._show(
-            request, "setup_entry", _status(form), form=form, now=now, driver=None, **_NEW | {"kind": "cameras"}
+            request, "setup_entry", status_of(form), form=form, now=now, driver=None, **_NEW | {"kind": "cameras"}
         )
 
     def entry(self, kind: Kind) -> Endpoint:
@@ -243,9 +213,9 @@ class _Room:
                 wire = driver.wire if driver else "serial"
                 wanted = await self._device_fields(request, str(table.get("driver", "")), wire)
             else:
-                wanted = (*_CAMERA_FIELDS, *await self._work(request, self._setup.camera_fields))
+                wanted = (*CAMERA_FIELDS, *await self._work(request, self._setup.camera_fields))
             if reads(request):
-                form = _shown(wanted, table, mark_of(now, f"{kind}.{name}"))
+                form = shown(wanted, table, mark_of(now, f"{kind}.{name}"))
             else:
                 saved = await self._saved(
                     request, wanted, await fields(request), table, f"{kind}.{name}.", f"{kind}.{name}",
@@ -256,7 +226,7 @@ class _Room:
                 form = saved
             snapshot = await self._desk.snapshot()
             return await self._show(
-                request, "setup_entry", _status(form), form=form, now=now, driver=driver, kind=kind, name=name,
+                request, "setup_entry", status_of(form), form=form, now=now, driver=driver, kind=kind, name=name,
                 device=_device(snapshot, name), table=table, s=snapshot, saved="saved" in request.query_params,
             )  # fmt: skip
 
@@ -294,7 +264,7 @@ class _Room:
                 table = now.entry(kind, name) or {}
             return await self._show(
                 request, "setup_remove", 409 if problem else 200, kind=kind, name=name, table=table,
-                mark=mark_of(now, below), problem_=_problem(problem),
+                mark=mark_of(now, below), problem_=problem_of(problem),
             )  # fmt: skip
 
         return remove
@@ -326,12 +296,12 @@ class _Room:
                 failed = await self._write(request, "setup.camera.draw", name, new, below, given.get("mark", ""))
                 if failed is None:
                     return RedirectResponse(f"/settings/cameras/{name}/draw?saved=1", 303)
-                problem = _problem(failed)
+                problem = problem_of(failed)
                 theirs = before if isinstance(failed, Conflict) else None
                 now = await self._now(request)
         return await self._show(
             request, "setup_draw", 409 if theirs is not None else 400 if wrong or problem else 200, name=name,
-            table=table, rows=rows, flaws=wrong, problem_=problem, theirs=_told(theirs), mark=mark_of(now, below),
+            table=table, rows=rows, flaws=wrong, problem_=problem, theirs=in_words(theirs), mark=mark_of(now, below),
             saved="saved" in request.query_params, device=_device(await self._desk.snapshot(), name), now=now,
             blank=_BLANK, blank_zone=ZoneRow(),
         )  # fmt: skip
@@ -349,7 +319,7 @@ class _Room:
                 await record(request, "setup.platform", subject)
                 until = await self._work(request, lambda: self._setup.enrol(values["url"], code, values["ca_file"]))
             except (Rejected, ConfigError, Unavailable, ValueError) as error:
-                problem = Problem(reason=str(error)) if isinstance(error, ValueError) else _problem(error)
+                problem = Problem(reason=str(error)) if isinstance(error, ValueError) else problem_of(error)
                 await record(request, "setup.platform", "", "failed")
             now = await self._now(request)
         certificate = await self._work(request, self._setup.certificate)
@@ -385,7 +355,7 @@ class _Room:
         rows = [(table, _device(snapshot, str(table.get("name", "")))) for table in now.entries(kind)]
         return await self._show(
             request, f"setup_{kind}", 409 if problem else 200, now=now, rows=rows, s=snapshot,
-            problem_=_problem(problem),
+            problem_=problem_of(problem),
         )  # fmt: skip
 
     async def _device_fields(self, request: Request, driver: str, wire: str) -> tuple[Field, ...]:
@@ -393,7 +363,7 @@ class _Room:
             own = await self._work(request, lambda: self._setup.driver_fields(driver))
         except ConfigError:  # the file names a driver that is not there: the rest can still be changed
             own = ()
-        return tuple(it for it in _DEVICE_FIELDS if it.name not in _NOT_ON[wire]) + tuple(own)
+        return tuple(it for it in DEVICE_FIELDS if it.name not in NOT_ON[wire]) + tuple(own)
 
     async def _added(
         self, request: Request, kind: Kind, wanted: tuple[Field, ...], fixed: Mapping[str, Any],
@@ -403,7 +373,7 @@ class _Room:
         given = await fields(request)
         name = given.get("name", "").strip()
         now = await self._now(request)
-        form = Form(fields=wanted, values=_given(wanted, given))
+        form = Form(fields=wanted, values=given_values(wanted, given))
         if not NAME.match(name):
             return msgspec.structs.replace(form, wrong={"name": Problem("name")})
         if now.entry("devices", name) or now.entry("cameras", name):
@@ -426,14 +396,14 @@ class _Room:
             return RedirectResponse(
                 f"/settings/cameras/{name}/draw" if kind == "cameras" else f"/settings/devices/{name}?saved=1", 303
             )
-        return _marked(form, problem)
+        return marked(form, problem)
 
     async def _saved(
         self, request: Request, wanted: tuple[Field, ...], given: Mapping[str, str], table: Mapping[str, Any],
         prefix: str, below: str, act: str,
     ) -> Form | None:  # fmt: skip
         """Save what a form changes; None when that is done, else the form with what is wrong."""
-        form = Form(fields=wanted, values=_given(wanted, given), mark=given.get("mark", "")[:64])
+        form = Form(fields=wanted, values=given_values(wanted, given), mark=given.get("mark", "")[:64])
         try:
             told = changes(wanted, given, table)
         except Rejected as error:
@@ -449,7 +419,7 @@ class _Room:
             stands = texts(wanted, there)
             theirs = {key: text for key, text in stands.items() if text != form.values[key]}
             return msgspec.structs.replace(form, theirs=theirs, edited=True, mark=mark_of(now, below))
-        return _marked(form, problem)
+        return marked(form, problem)
 
     async def _write(
         self, request: Request, act: str, subject: str, new: Mapping[str, Any], below: str, mark: str | None
@@ -482,53 +452,12 @@ def zones() -> list[str]:
     return sorted(it for it in available_timezones() if "/" in it and not it.startswith(("Etc/", "posix/", "right/")))
 
 
-def _shown(wanted: tuple[Field, ...], table: Mapping[str, Any], mark: str) -> Form:
-    return Form(fields=wanted, values=texts(wanted, table), mark=mark)
-
-
-def _given(wanted: Sequence[Field], given: Mapping[str, str]) -> dict[str, str]:
-    return {field.name: given.get(field.name, "") for field in wanted}
-
-
-def _marked(form: Form, error: StorefrontError) -> Form:
-    """The form with the loader's error at its field, or on top."""
-    problem = Problem(reason=error.reason, hint=error.hint)
-    name = field_at(error.place, form.fields) if isinstance(error, NotTaken) else ""
-    if name:
-        return msgspec.structs.replace(form, wrong={name: problem})
-    return msgspec.structs.replace(form, problem=problem)
-
-
-def _problem(error: StorefrontError | None) -> Problem | None:
-    if error is None:
-        return None
-    if isinstance(error, Conflict):
-        return Problem("edited")
-    place = f"{error.place}: " if isinstance(error, NotTaken) and error.place else ""
-    return Problem(reason=place + error.reason, hint=error.hint)
-
-
-def _status(form: Form) -> int:
-    return 409 if form.edited else 400 if form.wrong or form.problem else 200
-
-
 def _device(snapshot: Snapshot, name: str) -> Any:
     return next((it for it in snapshot.devices if it.name == name), None)
 
 
 def _table(now: Now, name: str) -> Mapping[str, Any]:
     return now.entry("devices", name) or now.entry("cameras", name) or {}
-
-
-def _told(rows: Rows | None) -> list[str]:
-    """Rows in words of the file, for a person to compare."""
-    if rows is None:
-        return []
-    return [
-        f"{kind}: " + ", ".join(str(getattr(row, key)) for key in row.__struct_fields__ if getattr(row, key))
-        for kind, group in rows.items()
-        for row in group
-    ]
 
 
 def _subject(below: str, told: Mapping[str, Any]) -> str:
