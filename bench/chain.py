@@ -30,7 +30,8 @@ from gateway.shopper.identifiers import Identifier, normalise
 from gateway.shopper.sealing import Opener, Sealer, new_key
 from sync.platform.history import import_lines
 from sync.platform.identity_graph import Claim, Link, Person, resolve
-from sync.platform.profile_book import ProfileBook, Resolver
+from sync.platform.profile_book import ProfileBook
+from sync.platform.profile_claims import Resolver
 from sync.platform.profile_fold import ProfileFold
 from sync.platform.vault import Named, Opens, Vault
 

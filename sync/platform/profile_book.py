@@ -9,18 +9,18 @@ event's position or the import's line). Knows no HTTP, no event format, no CSV.
 from __future__ import annotations
 
 import contextlib
-import secrets
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from gateway.errors import JournalError
-from sync.platform.consent_state import ConsentAct, state_of
-from sync.platform.identity_graph import HUB, Act, Link, Person, resolve
+from sync.platform.consent_state import ConsentAct
+from sync.platform.identity_graph import Act, resolve
+from sync.platform.profile_claims import STILL, Claims, Resolver
 from sync.platform.vault import Vault, checked
 
 _SCHEMA: Final = """
@@ -84,11 +84,8 @@ CREATE TABLE IF NOT EXISTS late (place INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS forgotten (mark BLOB PRIMARY KEY, at_ms INTEGER NOT NULL) WITHOUT ROWID;
 """
 
-Resolver = Callable[[Mapping[int, str], Sequence[Link], frozenset[int]], Sequence[Person]]
 EVENT, IMPORT = 0, 1  # origins
-FROM_THE_BEGINNING, STILL = -(1 << 62), 1 << 62
 PARTS: Final = 10_000  # of one unit of a currency
-_MATCHING: Final = "matching"
 _DAY_MS: Final = 86_400_000
 
 
@@ -189,10 +186,17 @@ class Writing:
     """One transaction's work."""
 
     def __init__(self, connection: sqlite3.Connection, vault: Vault, resolver: Resolver) -> None:
-        self._resolver = resolver
         self.sql = connection.execute
         self._vault = vault
-        self._dirty: set[int] = set()  # identifiers whose persons must be derived again
+        self._claims = Claims(connection, resolver)
+
+    def settle(self) -> None:
+        """Derive again the persons around every identifier that changed."""
+        self._claims.settle()
+
+    def sweep(self) -> int:
+        """See `Claims.sweep`."""
+        return self._claims.sweep()
 
     # -- facts
 
@@ -241,7 +245,7 @@ class Writing:
             "INSERT INTO identifier (scheme, mark, box) VALUES (?, ?, ?)", (scheme, mark, self._vault.boxed(value))
         ).lastrowid
         assert made is not None
-        self._dirty.add(made)
+        self._claims.dirty.add(made)
         return made
 
     def link(self, act: Act, one: int, other: int, at_ms: int, *, replaced: int = 0, origin: int, place: int) -> None:
@@ -259,7 +263,7 @@ class Writing:
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (act, one, other, replaced, at_ms, at_ms, origin, place),
             )
-            self._dirty |= {one, other}
+            self._claims.dirty |= {one, other}
             return
         number, first_ms, last_ms = row
         self.sql(
@@ -267,22 +271,22 @@ class Writing:
             (at_ms, at_ms, number),
         )
         if at_ms < first_ms or (at_ms > last_ms and self._given_up(one, other)):
-            self._dirty |= {one, other}
+            self._claims.dirty |= {one, other}
 
     def part(self, edge: int, *, void: bool = True) -> bool:
         """Take an act back, or let it count again (`void=False`); False when there is no such act."""
         row = self.sql("UPDATE edge SET void = ? WHERE id = ? RETURNING one, other", (int(void), edge)).fetchone()
         if row is not None:
-            self._dirty |= {int(row[0]), int(row[1])}
+            self._claims.dirty |= {int(row[0]), int(row[1])}
         return row is not None
 
     def everybody(self) -> None:
         """Derive all persons again at the end."""
-        self._dirty |= {int(row[0]) for row in self.sql("SELECT id FROM identifier")}
+        self._claims.dirty |= {int(row[0]) for row in self.sql("SELECT id FROM identifier")}
 
     def derive(self, identifiers: Iterable[int]) -> None:
         """Derive again, at the end, whose these are."""
-        self._dirty |= set(identifiers)
+        self._claims.dirty |= set(identifiers)
 
     def _given_up(self, *identifiers: int) -> bool:
         marks = ", ".join("?" * len(identifiers))
@@ -313,7 +317,7 @@ class Writing:
              origin, place),
         ).rowcount  # fmt: skip
         if identifier is not None:
-            self._dirty.add(identifier)
+            self._claims.dirty.add(identifier)
         return bool(made)
 
     def _name_record(self, record: str, identifier: int) -> None:
@@ -322,7 +326,7 @@ class Writing:
             "UPDATE consent SET identifier = ? WHERE record = ? AND identifier IS NULL", (identifier, record)
         ).rowcount
         if changed:
-            self._dirty.add(identifier)
+            self._claims.dirty.add(identifier)
 
     # -- touches
 
@@ -374,144 +378,4 @@ class Writing:
                 (identifier, key, at_ms, _DAY_MS),
             ).rowcount
             if changed:
-                self._dirty.add(identifier)  # a withdrawal may apply to them
-
-    # -- persons
-
-    def settle(self) -> None:
-        """Derive again the persons around every identifier that changed."""
-        while self._dirty:
-            self._resolve(*self._component(self._dirty.pop()))
-
-    def _component(self, start: int) -> tuple[set[int], list[Link], frozenset[int]]:
-        """Everything that acts connect with an identifier, hubs at the rim."""
-        seen, edge, hubs = {start}, [start], set[int]()
-        links: dict[tuple[int, int], Link] = {}
-        while edge:
-            node = edge.pop()
-            rows = self.sql(
-                "SELECT id, act, one, other, replaced, first_ms, last_ms FROM edge WHERE void = 0 AND one = ?1 "
-                "UNION SELECT id, act, one, other, replaced, first_ms, last_ms FROM edge WHERE void = 0 AND other = ?1 "
-                "UNION SELECT id, act, one, other, replaced, first_ms, last_ms FROM edge "
-                "WHERE void = 0 AND replaced = ?1 AND replaced > 0",
-                (node,),
-            ).fetchall()
-            if len({row[2] if row[3] == node else row[3] for row in rows}) >= HUB:
-                hubs.add(node)
-                continue
-            for number, act, one, other, replaced, first_ms, last_ms in rows:
-                for nth, at_ms in enumerate({first_ms, last_ms}):
-                    links[number, nth] = Link(number, act, one, other, at_ms, replaced)
-                for end in (one, other, replaced):
-                    if end and end not in seen:
-                        seen.add(end)
-                        edge.append(end)
-        return seen, list(links.values()), frozenset(hubs)
-
-    def _resolve(self, nodes: set[int], links: Sequence[Link], hubs: frozenset[int]) -> None:
-        self._dirty -= nodes - hubs
-        marks = ", ".join("?" * len(nodes))
-        inside = tuple(nodes - hubs) or (0,)
-        within = ", ".join("?" * len(inside))
-        schemes = dict(self.sql(f"SELECT id, scheme FROM identifier WHERE id IN ({marks})", tuple(nodes)).fetchall())  # noqa: S608 - marks only
-        before: dict[int, list[int]] = {}
-        for identifier, person in self.sql(
-            f"SELECT identifier, person FROM claim WHERE identifier IN ({marks}) ORDER BY sole DESC, proved_ms",  # noqa: S608 - marks only
-            tuple(nodes),
-        ):
-            before.setdefault(identifier, []).append(person)
-        self.sql(f"DELETE FROM claim WHERE identifier IN ({within})", inside)  # noqa: S608 - marks only
-        for hub in hubs:
-            if self.sql("DELETE FROM claim WHERE identifier = ?", (hub,)).rowcount:  # it was somebody's until now
-                near = self.sql(
-                    "SELECT one FROM edge WHERE other = ?1 UNION SELECT other FROM edge WHERE one = ?1", (hub,)
-                )
-                self._dirty |= {int(row[0]) for row in near} - nodes
-        taken: set[int] = set()
-        heirs: dict[int, int] = {}  # what each identifier's person became
-        for person in self._resolver(schemes, links, hubs):
-            number = self._number(person, taken)
-            for claim in person.claims:
-                heirs.setdefault(claim.identifier, number)
-                self.sql(
-                    "INSERT INTO claim VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (claim.identifier, number, FROM_THE_BEGINNING if claim.since_ms is None else claim.since_ms,
-                     STILL if claim.until_ms is None else claim.until_ms, claim.proved_ms, int(claim.sole), claim.link),
-                )  # fmt: skip
-        for identifier, persons in before.items():
-            for gone in set(persons) - taken:
-                if self.sql("SELECT 1 FROM claim WHERE person = ?", (gone,)).fetchone() is not None:
-                    self._consent_of(gone)
-                    continue
-                self.sql("UPDATE person SET merged = ? WHERE id = ?", (heirs.get(identifier), gone))
-                self.sql("DELETE FROM consented WHERE person = ?", (gone,))
-        for number in taken:
-            self._consent_of(number)
-
-    def _number(self, person: Person, taken: set[int]) -> int:
-        """The person's number: the one that an identifier of theirs leads, members first; a new one otherwise.
-
-        A number goes with its leading identifier, so joining and parting again gives everybody the old one back.
-        """
-        lead: int | None = None
-        for claim in person.claims:
-            row = self.sql("SELECT id FROM person WHERE lead = ?", (claim.identifier,)).fetchone()
-            if row is None:
-                lead = claim.identifier if lead is None else lead
-            elif row[0] not in taken:
-                number = int(row[0])
-                taken.add(number)
-                self.sql("UPDATE person SET merged = NULL WHERE id = ?", (number,))
-                return number
-        made = self.sql("INSERT INTO person (key, lead) VALUES (?, ?)", (secrets.token_urlsafe(12), lead)).lastrowid
-        assert made is not None
-        taken.add(made)
-        return made
-
-    def _consent_of(self, person: int) -> None:
-        """Which purposes the person agrees to, from every act under an identifier of theirs; then what follows."""
-        acts: list[ConsentAct] = [
-            ConsentAct(step, tuple(purposes.split()), at_ms, until_ms)
-            for step, purposes, at_ms, until_ms in self.sql(
-                "SELECT DISTINCT n.step, n.purposes, n.at_ms, n.until_ms FROM claim c "
-                "JOIN consent n ON n.identifier = c.identifier WHERE c.person = ? AND n.at_ms >= c.since_ms "
-                "AND n.at_ms < c.until_ms AND (c.sole OR n.step = 'withdrawn')",
-                (person,),
-            )
-        ]
-        self.sql("DELETE FROM consented WHERE person = ?", (person,))
-        for purpose, state in state_of(acts).items():
-            self.sql(
-                "INSERT INTO consented VALUES (?, ?, ?, ?, ?)",
-                (person, purpose, state.since_ms, state.until_ms, state.withdrawn_ms),
-            )
-            if purpose == _MATCHING and state.withdrawn_ms is not None:
-                self._withdraw(person, state.withdrawn_ms)
-
-    def _withdraw(self, person: int, withdrawn_ms: int) -> None:
-        """Nothing from before the withdrawal is the person's any more; what was sold stays sold.
-
-        What a household shares tells nothing about any of them and need not be kept for the others.
-        """
-        for identifier, since_ms, until_ms in self.sql(
-            "SELECT identifier, since_ms, until_ms FROM claim WHERE person = ?", (person,)
-        ).fetchall():
-            self.sql(
-                "UPDATE touch SET identifier = NULL, how = '', day_key = NULL, record = NULL "
-                "WHERE identifier = ? AND at_ms >= ? AND at_ms < ?",
-                (identifier, since_ms, min(until_ms, withdrawn_ms + 1)),
-            )
-
-    def sweep(self) -> int:
-        """Take out of what was done *after* a withdrawal who did it, unless they agreed again; returns how many.
-
-        To be called when no more acts are at hand: a grant still to be read may cover what looks uncovered.
-        """
-        self.settle()
-        return self.sql(
-            "UPDATE touch SET identifier = NULL, how = '', day_key = NULL, record = NULL WHERE id IN ("
-            "SELECT t.id FROM consented s JOIN claim c ON c.person = s.person "
-            "JOIN touch t ON t.identifier = c.identifier AND t.at_ms >= c.since_ms AND t.at_ms < c.until_ms "
-            "WHERE s.purpose = ? AND s.withdrawn_ms IS NOT NULL AND (s.since_ms IS NULL OR t.at_ms < s.since_ms))",
-            (_MATCHING,),
-        ).rowcount
+                self._claims.dirty.add(identifier)  # a withdrawal may apply to them

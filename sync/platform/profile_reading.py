@@ -12,7 +12,8 @@ from typing import Final
 
 import msgspec
 
-from sync.platform.profile_book import PARTS, STILL, ProfileBook
+from sync.platform.profile_book import PARTS, ProfileBook
+from sync.platform.profile_claims import STILL
 from sync.platform.vault import masked
 
 SURE: Final = {"member": 1.0}
