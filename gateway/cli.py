@@ -197,7 +197,7 @@ def journal_backup(
 @app.command()
 def demo(
     speed: Annotated[float, typer.Option(help="How much faster than in life.", min=0.1, max=5000)] = 10.0,
-    visitors: Annotated[float, typer.Option(help="People on a mean day by the clock.", min=1, max=10_000_000)] = 2400.0,
+    visitors: Annotated[float, typer.Option(help="People on a mean day by the clock.", min=1, max=10_000_000)] = 6000.0,
     seed: Annotated[int, typer.Option(help="Another seed, another day.")] = 1,
     port: Annotated[int, typer.Option(help="Of the page; 0: no page.", min=0, max=65535)] = 8080,
     data: Annotated[Path | None, typer.Option(help="Data directory. Without: the gateway's own.")] = None,

@@ -27,7 +27,7 @@ from devices.simulator.shop import Paid
 SALES: Final = "store/0001/pos/till/till-1/event"
 QUESTIONS: Final = "store/0001/coupon/till-1/request"
 ANSWERS: Final = "store/0001/coupon/till-1/response"
-_PURPOSES: Final = ("visits", "matching", "offers")
+_PURPOSES: Final = ("visits", "matching", "offers", "analytics")
 _ANSWER_S: Final = 1.0
 _TRIES: Final = 3
 _SULK_S: Final = 5.0  # after a question that nobody answered; the queue must not grow

@@ -1,9 +1,9 @@
 """What a demo's shop is said to have counted and sold before it began: so that "usual" and the forecast have a past.
 
-People at both doors for every hour that the shop was open, sales of the last week, both up to the moment when the demo
-begins, with the times when they would have happened, the detector `replayed` and sources of their own. They go through
-the running gateway's inlet like any other event. Invented at the pace at which the demo's own people come, so that the
-two can be compared. Knows the shop's rhythm; no camera and no till.
+People at both doors for every hour that the shop was open, sales of the last week and who listened to the tills, up to
+the moment when the demo begins, with the times when they would have happened, the detector `replayed` and sources of
+their own. They go through the running gateway's inlet like any other event. Invented at the pace at which the demo's
+own people come, so that the two can be compared. Knows the shop's rhythm; no camera and no till.
 """
 
 from __future__ import annotations
@@ -11,18 +11,21 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Final, Protocol
 from zoneinfo import ZoneInfo
 
+from devices.plan import DevicePlan
 from devices.simulator import day
 from gateway.clock import Clock, Instant, rfc3339_s
 from gateway.event import Draft, Origin, draft
-from gateway.event_types import CountQuality, EventData, FootfallCounted, Sale, Totals, type_of
+from gateway.event_types import CountQuality, EventData, FootfallCounted, Heartbeat, Sale, Totals, type_of
 from gateway.intake.inlet import Inlet, Item
+from gateway.projections.kpi_sources import sells
 from gateway.projections.store_time import StoreTime
+from gateway.projections.uptime import BEAT_S
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +51,7 @@ class Past(Protocol):
     clock: Clock
     inlet: Inlet
     origin: Origin
+    plans: list[DevicePlan]
 
 
 def afternoon(at: datetime) -> str:
@@ -62,7 +66,15 @@ def afternoon(at: datetime) -> str:
 
 
 def past(
-    origin: Origin, at: Instant, store_time: StoreTime, days: int, *, visitors: float, main_share: float, seed: int
+    origin: Origin,
+    at: Instant,
+    store_time: StoreTime,
+    days: int,
+    *,
+    visitors: float,
+    main_share: float,
+    seed: int,
+    tills: Sequence[str] = (),
 ) -> Iterator[Draft]:
     """What was counted and sold on the `days` before the day of `at` and on that day until then, the oldest first.
 
@@ -74,6 +86,7 @@ def past(
         visitors: on a mean day.
         main_share: of these, through the main door.
         seed: of chance.
+        tills: that are said to have been listened to while there were sales.
     """
     dice = random.Random(seed)  # noqa: S311 - people, not secrets
     until_s, now_ms = at.wall_s - at.wall_s % 60, int(at.wall_s * 1000)
@@ -93,6 +106,12 @@ def past(
                 )  # fmt: skip
                 yield _told(origin, at, counted, line, here_s + span_s, entrance)
         if today >= sold_from and mean > 0:
+            listened = Heartbeat(
+                version=DETECTOR, uptime_s=0.0, streams={}, disk_free_bytes=0, journal_bytes=0, wal_bytes=0,
+                rss_bytes=0, clock=DETECTOR, devices=dict.fromkeys(tills, "live"),
+            )  # fmt: skip
+            for minute in range(int(span_s / BEAT_S)):
+                yield _told(origin, at, listened, "gateway", here_s + minute * BEAT_S, None)
             sold = _about(dice, mean * day.conversion((hour - day.OPENS_H) * 3600.0))
             for number, when_s in enumerate(sorted(dice.uniform(here_s, here_s + span_s) for _ in range(sold))):
                 name = f"{origin.store}-{SOURCE}-{today}-{hour:02d}{number:04d}"
@@ -113,8 +132,11 @@ def replay(gateway: Past, zone: str, days: int, visitors: float, main_share: flo
         seed: of chance.
         stop: ends it early.
     """
-    how = {"visitors": visitors, "main_share": main_share}
-    drafts = list(past(gateway.origin, gateway.clock.now(), StoreTime(zone), days, seed=seed, **how))
+    tills = [plan.settings.name for plan in gateway.plans if sells(plan)]
+    at, time = gateway.clock.now(), StoreTime(zone)
+    drafts = list(
+        past(gateway.origin, at, time, days, visitors=visitors, main_share=main_share, seed=seed, tills=tills)
+    )
     done = 0
     while done < len(drafts) and not stop.is_set():
         some = drafts[done : done + _TOGETHER]
@@ -124,7 +146,7 @@ def replay(gateway: Past, zone: str, days: int, visitors: float, main_share: flo
     return done
 
 
-def _told(origin: Origin, at: Instant, data: EventData, by: str, when_s: float, zone: str) -> Draft:
+def _told(origin: Origin, at: Instant, data: EventData, by: str, when_s: float, zone: str | None) -> Draft:
     entry, source = type_of(data), origin.source(f"{SOURCE}/{by}")
     return draft(entry.stream, entry.name, data, source=source, at=at, happened_s=when_s, zone=zone)
 

@@ -260,7 +260,7 @@ def test_the_past_ends_now_follows_the_shops_day_and_week_and_says_that_it_is_ma
     now = datetime(2026, 11, 18, 15, 20, 30, tzinfo=ZoneInfo("Asia/Shanghai")).timestamp()
     clock.advance(now - clock.now().wall_s)
     at, origin = clock.now(), Origin("t1", "0001", "gw01")
-    how = {"visitors": 2000.0, "main_share": 0.4, "seed": 1}
+    how = {"visitors": 2000.0, "main_share": 0.4, "seed": 1, "tills": ("till-1",)}
     told = [msgspec.json.decode(it.body) for it in past(origin, at, zone, 28, **how)]  # type: ignore[arg-type]
     assert all("/replayed/" in it["source"] for it in told)
     counts = [it["data"] for it in told if it["type"] == "store.footfall.counted.v1"]
@@ -284,6 +284,8 @@ def test_the_past_ends_now_follows_the_shops_day_and_week_and_says_that_it_is_ma
     assert sorted(days) == [f"2026-11-{day}" for day in range(11, 19)]
     assert days["2026-11-17"] == pytest.approx(0.35 * 2000 * 0.84, rel=0.15)
     assert len({it["data"]["transaction_id"] for it in sales}) == len(sales)
+    beats = [it for it in told if it["type"] == "store.gateway.heartbeat.v1"]
+    assert len(beats) == (7 * 12 + 5) * 60 + 20 and all(it["data"]["devices"] == {"till-1": "live"} for it in beats)
     assert max(datetime.fromisoformat(it["time"]).timestamp() for it in told) <= now
     assert list(past(origin, at, zone, 0, **how)) == []  # type: ignore[arg-type]
 
