@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -332,8 +333,8 @@ def test_a_full_journal_refuses_observations_and_takes_sales(tmp_path: Path, mos
     daemon = Daemon(tmp_path / "gw", DEVICES, mosquitto.url, "max_mib = 8")
     with daemon:
         _subscribed(daemon, mosquitto.port)
-        for _ in range(60):
-            flood = [("button/0", b'{"action":"%b"}' % os.urandom(3000).hex().encode()) for _ in range(50)]
+        for _ in range(100):
+            flood = [("button/0", b'{"action":"%b"}' % b64encode(os.urandom(3000))) for _ in range(50)]
             say(mosquitto.port, *flood)
             if _refused(daemon):
                 break
