@@ -51,7 +51,11 @@ class Past(Protocol):
     clock: Clock
     inlet: Inlet
     origin: Origin
-    plans: list[DevicePlan]
+
+    @property
+    def plans(self) -> list[DevicePlan]:
+        """Its devices."""
+        ...
 
 
 def afternoon(at: datetime) -> str:
