@@ -9,6 +9,7 @@ minutes a detector. Knows nothing of detectors' insides: all of it goes through 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
 import os
@@ -22,6 +23,7 @@ import cv2
 import msgspec
 import numpy as np
 
+from bench.footage_people import FOLLOWS_FRAMES, CutOut
 from vision.count import CountOptions, count
 from vision.frame import Image
 from vision.model import Anchor, Direction, Point
@@ -60,6 +62,7 @@ class Variation(msgspec.Struct, frozen=True):
         repeat, blend: each frame is written so often, with the steps between two frames drawn as a mixture of both.
         skip: only each n-th frame is kept. fps: of the new file, as a multiple of the old one's.
         quality: JPEG quality of each frame, 0–100. anchor: None = the clip's own; where feet are not below, the middle.
+        follower: everybody crosses once more, so many frames later. clip: None = every clip, else the one it is for.
     """
 
     name: str
@@ -73,6 +76,8 @@ class Variation(msgspec.Struct, frozen=True):
     fps: float = 1.0
     quality: int = 92
     anchor: Anchor | None = None
+    follower: int = 0
+    clip: str | None = None
 
 
 def clips(data: Path = DATA) -> list[Clip]:
@@ -209,6 +214,25 @@ def cropped(left: float, top: float, right: float, bottom: float) -> Variation:
     return Variation("cropped", draw, place)
 
 
+@functools.lru_cache(maxsize=1)
+def _people(clip: Clip) -> CutOut:
+    return CutOut(clip.path, clip.path.with_name("PETS09-S2L1.gt.txt"))
+
+
+def followed(image: Image, index: int, clip: Clip) -> Image:
+    """Groups: a follower a step behind everybody, twice as many people."""
+    return _people(clip).follow(image, index)
+
+
+def loitered(image: Image, index: int, clip: Clip) -> Image:
+    """Somebody stands on line A, and sways over it, while everybody else passes."""
+    return _people(clip).stand(image, index, (560.0, 330.0), 6.0)
+
+
+def _gain(share: float) -> Callable[[Image, int, Clip], Image]:
+    return lambda image, _, __: np.asarray(cv2.convertScaleAbs(image, alpha=share), dtype=np.uint8)
+
+
 VARIATIONS: tuple[Variation, ...] = (
     Variation("as given", quality=97),
     Variation("mirrored", lambda i, _, c: i[:, ::-1], lambda p, c: (c.width_px - p[0], p[1]), flips=True),
@@ -224,6 +248,7 @@ VARIATIONS: tuple[Variation, ...] = (
     scaled(1.6),
     shaken(3),
     shaken(6),
+    Variation("dark", _gain(0.45)),
     Variation("light steps", lit),
     Variation("sun patch", sunny),
     Variation("door leaf", door),
@@ -234,6 +259,15 @@ VARIATIONS: tuple[Variation, ...] = (
     Variation("60 fps, blended", repeat=6, blend=True, fps=6.0),
     Variation("30 fps, repeated", repeat=3, fps=3.0),
     msgspec.structs.replace(shaken(4), name="reversed, shaken", backwards=True),
+    msgspec.structs.replace(shaken(4), name="60 fps, shaken", repeat=6, fps=6.0),
+    Variation("loiterer", loitered, clip="vtest"),
+    Variation("followers", followed, clip="vtest", follower=FOLLOWS_FRAMES),
+    Variation(
+        "loiterer and followers",
+        lambda i, n, c: loitered(followed(i, n, c), n, c),
+        clip="vtest",
+        follower=FOLLOWS_FRAMES,
+    ),
 )  # fmt: skip
 
 
@@ -293,7 +327,8 @@ def write(path: Path, images: Iterable[Image], fps: float, quality: int) -> int:
 def truth_of(true: tuple[True_, ...], variation: Variation, frames: int) -> list[True_]:
     """The crossings of the varied clip; `frames` of the original."""
     found: list[True_] = []
-    for frame, direction in true:
+    everybody = [(frame + late, direction) for late in {0, variation.follower} for frame, direction in true]
+    for frame, direction in everybody:
         at = frames + 1 - frame if variation.backwards else frame
         at = ((at - 1) // variation.skip) * variation.repeat + 1
         turns = variation.flips != variation.backwards
@@ -363,7 +398,7 @@ def show(detectors: Sequence[str] = ("motion", "yolox_nano.onnx"), clip_word: st
             continue
         images = read(clip.path)
         for variation in VARIATIONS:
-            if word not in variation.name:
+            if word not in variation.name or variation.clip not in (None, clip.name):
                 continue
             with tempfile.TemporaryDirectory() as folder:
                 for found in sweep(clip, variation, detectors, images, Path(folder)):
