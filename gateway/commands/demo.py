@@ -11,7 +11,8 @@ from pathlib import Path
 from config.loader import load, state_directory
 from gateway.commands.common import begin_logging
 from gateway.demo.history import afternoon
-from gateway.demo.show import Demo, DemoPlan, Outcome
+from gateway.demo.plan import DemoPlan, Outcome
+from gateway.demo.show import Demo
 from gateway.errors import ConfigError
 
 

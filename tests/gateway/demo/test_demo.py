@@ -25,9 +25,10 @@ from gateway.clock import FakeClock
 from gateway.demo.books import Kept, Line, compared, persons
 from gateway.demo.gateway import News, SteppedClock, obey
 from gateway.demo.history import DETECTOR, afternoon, past
+from gateway.demo.plan import DemoPlan, Outcome
 from gateway.demo.platform import Place, delivered
 from gateway.demo.process import GatewayPlan
-from gateway.demo.show import Demo, DemoPlan, Outcome
+from gateway.demo.show import Demo
 from gateway.errors import ConfigError, Unavailable
 from gateway.event import STREAMS, Origin, draft
 from gateway.event_types import ButtonPressed
