@@ -11,19 +11,18 @@ import threading
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import date, datetime
-from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
-from gateway.clock import Clock, Instant
+from gateway.clock import Instant
 from gateway.counting.acceptance import AcceptanceTests, TestView
 from gateway.errors import Rejected, Unavailable
-from gateway.event import Origin, draft
+from gateway.event import draft
 from gateway.event_types import AlarmCleared, AlarmRaised, EventData, type_of
-from gateway.intake.inlet import Inlet, Item
-from gateway.journal.commit_loop import CommitLoop
+from gateway.intake.inlet import Item
 from gateway.journal.reader import JournalReader
 from gateway.projections.footfall import LineHour, line_hours_of
 from gateway.projections.store_time import StoreTime
+from gateway.workers.witness import Gateway
 from vision.drift import MOST_WEEKS, DayCount, Drift, Sign, accepted, watched
 
 _LANE: Final = ".drift"
@@ -36,20 +35,6 @@ _HINTS: Final[dict[Sign, str]] = {
     "level": "fewer or more people are counted than is usual, in both directions: is the picture blocked or dark, or "
     "has trade changed? Test the line again",
 }
-
-
-class Gateway(Protocol):
-    """What it works on (`gateway.app.Gateway`)."""
-
-    origin: Origin
-    clock: Clock
-    inlet: Inlet
-    commits: CommitLoop
-
-    @property
-    def journal_path(self) -> Path:
-        """The journal's file."""
-        ...
 
 
 class DriftWatch:

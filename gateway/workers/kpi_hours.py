@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import threading
 from hashlib import blake2b
-from pathlib import Path
-from typing import Protocol
 
-from gateway.clock import Clock, Instant, rfc3339_s
-from gateway.event import STREAMS, Draft, Origin, draft
+from gateway.clock import Instant, rfc3339_s
+from gateway.event import STREAMS, Draft, draft
 from gateway.event_types import Covered, KpiHour, type_of
-from gateway.intake.inlet import Inlet, Item
-from gateway.journal.commit_loop import CommitLoop
+from gateway.intake.inlet import Item
 from gateway.journal.reader import JournalReader
 from gateway.projections.kpi import HOUR_MS, Kpis, Peaks, Sources, hour_kpis, hours_of
 from gateway.projections.kpi_rows import read_rows
 from gateway.projections.kpi_told import Told, digest_of, told_of
 from gateway.projections.store_time import StoreTime
+from gateway.workers.witness import Gateway
 
 _LANE = ".key-figures"
 _OFFER_S = 0.25
@@ -31,20 +29,6 @@ _AGAIN_EVERY_S = 600.0  # how often hours that were told are looked at again
 SETTLED_MS = 240_000  # after an hour's end: counters tell their intervals late
 LOOKS_BACK_MS = 48 * HOUR_MS
 _BEHIND_MOST = 500  # events that the read models may still have to fold
-
-
-class Gateway(Protocol):
-    """What it works on (`gateway.app.Gateway`)."""
-
-    origin: Origin
-    clock: Clock
-    inlet: Inlet
-    commits: CommitLoop
-
-    @property
-    def journal_path(self) -> Path:
-        """The journal's file."""
-        ...
 
 
 class KpiHours:

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import threading
 from hashlib import blake2b
-from pathlib import Path
-from typing import Protocol
 
-from gateway.clock import Clock
-from gateway.event import STREAMS, Draft, Origin, draft
+from gateway.event import STREAMS, Draft, draft
 from gateway.event_types import StockCounted, type_of
-from gateway.intake.inlet import Inlet, Item
-from gateway.journal.commit_loop import CommitLoop
+from gateway.intake.inlet import Item
 from gateway.journal.reader import JournalReader
 from gateway.projections.stock import OWN_PATH, untold_of
+from gateway.workers.witness import Gateway
 
 _LANE = ".stock"
 _OFFER_S = 0.25
@@ -25,20 +22,6 @@ _AT_ONCE = 1000
 _EVERY_S = 3600.0
 _PAUSE_S = 5.0  # between a thousand lines and the next, and between two looks at the clock
 _BEHIND_MOST = 500
-
-
-class Gateway(Protocol):
-    """What it works on (`gateway.app.Gateway`)."""
-
-    origin: Origin
-    clock: Clock
-    inlet: Inlet
-    commits: CommitLoop
-
-    @property
-    def journal_path(self) -> Path:
-        """The journal's file."""
-        ...
 
 
 class StockHours:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,20 +37,10 @@ def site(tmp_path: Path) -> Iterator[Site]:
         there = [*broken.values(), *([full] if second < 300 else [])]
         gateway.alerts.look(there, (), gateway.clock.advance(10.0))
     observer.close()
-    stop = threading.Event()
-
-    def commit() -> None:
-        while not stop.is_set():
-            gateway.commits.step(stop)
-
-    thread = threading.Thread(target=commit)
-    thread.start()
-    served = Site(gateway)
-    yield served
-    served.close()
-    stop.set()
-    gateway.inlet.wake()
-    thread.join(60)
+    with gateway.committing():
+        served = Site(gateway)
+        yield served
+        served.close()
     gateway.close()
 
 

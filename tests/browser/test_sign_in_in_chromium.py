@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,20 +33,10 @@ def site(tmp_path: Path) -> Iterator[Site]:
         ),
         zone=ATTACK,
     )
-    stop = threading.Event()
-
-    def commit() -> None:
-        while not stop.is_set():
-            gateway.commits.step(stop)
-
-    thread = threading.Thread(target=commit)
-    thread.start()
-    served = Site(gateway)
-    yield served
-    served.close()
-    stop.set()
-    gateway.inlet.wake()
-    thread.join(60)
+    with gateway.committing():
+        served = Site(gateway)
+        yield served
+        served.close()
     gateway.close()
 
 

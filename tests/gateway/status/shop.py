@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, ClassVar
@@ -148,29 +148,35 @@ class FakeGateway:
     def delivery_states(self) -> Sequence[Sent]:
         return []
 
-    def count(self) -> None:
-        """Let the read models catch up."""
-        running, stop = threading.Event(), threading.Event()
-        projector = Projector(self.journal_path, self.commits, read_models(ZONE), self.clock, StoreTime(ZONE))
+    @contextlib.contextmanager
+    def committing(self) -> Iterator[None]:
+        """A thread that commits meanwhile, as a running gateway has."""
+        stop = threading.Event()
 
         def commit() -> None:
-            while not running.is_set():
-                self.commits.step(running)
+            while not stop.is_set():
+                self.commits.step(stop)
 
         thread = threading.Thread(target=commit)
         thread.start()
         try:
+            yield
+        finally:
             stop.set()
+            self.inlet.wake()
+            thread.join(60)
+
+    def count(self) -> None:
+        """Let the read models catch up."""
+        stop = threading.Event()
+        stop.set()
+        projector = Projector(self.journal_path, self.commits, read_models(ZONE), self.clock, StoreTime(ZONE))
+        with self.committing(), contextlib.closing(projector):
             steps, deadline_s = 0, time.monotonic() + PATIENCE_S
             while steps < 3 and time.monotonic() < deadline_s:
                 with contextlib.suppress(Unavailable):  # a busy disk: it begins again
                     projector.step(stop)
                     steps += 1
-        finally:
-            projector.close()
-            running.set()
-            self.inlet.wake()
-            thread.join(60)
 
     def close(self) -> None:
         if self.commits.is_open:
