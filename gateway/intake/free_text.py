@@ -88,7 +88,7 @@ class FreeText:
         """
 
         def name(text: str) -> str:
-            return self._without(text, lambda kind, value: f"{kind}-{pseudonym(kind, value)[:16]}", names=True)
+            return self.name(text, pseudonym)
 
         changed: dict[str, Any] = {}
         for field in ("device_seq", *_TEXTS.get(type(reading), ())):
@@ -111,6 +111,10 @@ class FreeText:
     def note(self, text: str) -> str:
         """A text that nobody refers to, with `[phone]`, `[email]`, `[card]` and `[id_number]` in place of such."""
         return self._without(text, lambda kind, _: f"[{kind}]", names=False)
+
+    def name(self, text: str, pseudonym: Callable[[str, str], str]) -> str:
+        """A text that others refer to, with pseudonyms in place of such; `pseudonym`: as for `cleaned`."""
+        return self._without(text, lambda kind, value: f"{kind}-{pseudonym(kind, value)[:16]}", names=True)
 
     # -- inside
 

@@ -130,6 +130,14 @@ class Normaliser:
         """Departures that silence has made certain; call it twice a second."""
         return self._sightings.expire(at)
 
+    def name(self, text: str, at: Instant) -> str:
+        """A number that a till gave, as a sale that bears it is named on the same day: without numbers of persons.
+
+        Raises:
+            OSError: a pseudonym cannot be made now.
+        """
+        return self.free_text.name(text, lambda kind, value: self._pseudonyms.day_key(f"text_{kind}", value, at))
+
     # -- rules
 
     def _sighting(

@@ -21,7 +21,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from gateway.clock import Clock
+from gateway.clock import Clock, Instant
 from gateway.errors import JournalError, Rejected
 from gateway.event import Draft, Origin
 from gateway.journal.news import News
@@ -85,6 +85,7 @@ class _Asked(msgspec.Struct):
     token: CouponToken | str | None  # verified, or why it is not; None where none is needed
     future: Future[Answer]
     since_us: int
+    transaction: str = ""  # as it may be kept
 
 
 class CouponDesk:
@@ -92,7 +93,7 @@ class CouponDesk:
 
     def __init__(
         self, commits: Commits, origin: Origin, clock: Clock, limits: Limits, keys: Mapping[str, str],
-        *, hold_s: float = 900.0,
+        *, hold_s: float = 900.0, clean: Callable[[str, Instant], str] = lambda text, at: text,
     ) -> None:  # fmt: skip
         """Store.
 
@@ -103,12 +104,14 @@ class CouponDesk:
             limits: what the shop allows.
             keys: issuers' public keys of the configuration, base64url by id.
             hold_s: how long a reservation is kept.
+            clean: a till's number of a sale without numbers of persons, as the sale itself will bear it.
 
         Raises:
             Rejected: a key is none.
         """
         self.limits = limits
         self.hold_s = hold_s
+        self._clean = clean
         self.commits = commits
         self.origin = origin
         self.clock = clock
@@ -141,7 +144,7 @@ class CouponDesk:
             The answer, when it is durable. Never an error: what cannot be decided now is `unavailable` or `busy`.
         """
         future: Future[Answer] = Future()
-        since_us = self.clock.now().mono_us
+        now = self.clock.now()
         token: CouponToken | str | None = None
         if request.operation in ("check", "reserve"):
             try:
@@ -151,11 +154,16 @@ class CouponDesk:
         if isinstance(token, str) and request.operation == "check":
             future.set_result(self._told(answer(token, request)))
             return future
+        refusal, transaction = "", ""
+        try:
+            transaction = request.transaction and self._clean(request.transaction, now)
+        except OSError:  # no key can be kept, and so no number that needs one
+            refusal = "unavailable"
         with self._lock:
-            refusal = "unavailable" if not (self.ready and self.commits.is_open) else ""
+            refusal = "unavailable" if not (self.ready and self.commits.is_open) else refusal
             refusal = refusal or ("busy" if len(self._waiting) >= _WAITING else "")
             if not refusal:
-                self._waiting.append(_Asked(lane, request, token, future, since_us))
+                self._waiting.append(_Asked(lane, request, token, future, now.mono_us, transaction))
         if refusal:
             future.set_result(answer(refusal, request))
         else:
@@ -260,16 +268,16 @@ class CouponDesk:
         request, token = asked.request, asked.token
         if not isinstance(token, CouponToken):
             assert token is not None
-            book.refuse(token, None, asked.lane, request.transaction)
+            book.refuse(token, None, asked.lane, asked.transaction)
             return answer(token, request)
         reservation = hashlib.blake2b(f"{asked.lane}\0{request.request}".encode(), digest_size=12).hexdigest()
-        use = book.reserve(token, reservation, asked.lane, request.transaction, request.currency)
+        use = book.reserve(token, reservation, asked.lane, asked.transaction, request.currency)
         if isinstance(use, str):
             return answer(use, request, **about(token))
         return answer("reserved", request, **_use(use, token), hold_s=int(self.hold_s))
 
     def _confirm(self, book: CouponBook, asked: _Asked) -> Answer:
-        use = book.confirm(asked.request.reservation, asked.lane, asked.request.transaction)
+        use = book.confirm(asked.request.reservation, asked.lane, asked.transaction)
         return answer(use, asked.request) if isinstance(use, str) else answer("redeemed", asked.request, **_use(use))
 
     def _release(self, book: CouponBook, asked: _Asked) -> Answer:

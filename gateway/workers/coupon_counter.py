@@ -35,6 +35,7 @@ from gateway.access.server_tls import ServerTls
 from gateway.clock import Clock
 from gateway.errors import Rejected, Unavailable
 from gateway.event import Origin
+from gateway.intake.normaliser import Normaliser
 from gateway.journal.commit_loop import CommitLoop
 from gateway.runtime.supervisor import Supervisor
 from gateway.shopper.coupon_clerk import CouponClerk
@@ -67,6 +68,7 @@ class Gateway(Protocol):
     origin: Origin
     clock: Clock
     commits: CommitLoop
+    normaliser: Normaliser
 
 
 class Shop(Gateway, Protocol):
@@ -112,7 +114,10 @@ def desk(gateway: Gateway) -> CouponDesk:
         store=shop.store, currency=shop.currency, per_coupon=settings.per_coupon, at_risk=Decimal(settings.at_risk)
     )
     keys = {key.id: key.public for key in settings.keys}
-    return CouponDesk(gateway.commits, gateway.origin, gateway.clock, limits, keys, hold_s=settings.hold_s)
+    return CouponDesk(
+        gateway.commits, gateway.origin, gateway.clock, limits, keys, hold_s=settings.hold_s,
+        clean=gateway.normaliser.name,
+    )  # fmt: skip
 
 
 def add(shop: Shop, desk: CouponDesk) -> None:

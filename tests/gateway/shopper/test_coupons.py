@@ -11,7 +11,11 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.clock import FakeClock
+from config.settings import PresenceSettings
+from gateway.clock import FakeClock, Instant
+from gateway.event import Origin
+from gateway.intake.normaliser import Normaliser
+from gateway.intake.sightings import Sightings
 from gateway.journal import cursor
 from gateway.shopper import coupon_tables as tables
 from gateway.shopper.coupon_clerk import CouponClerk
@@ -19,6 +23,7 @@ from gateway.shopper.coupon_messages import LARGEST, Answer, Request, read_reque
 from gateway.shopper.coupon_token import issue
 from gateway.shopper.coupon_words import REASONS
 from gateway.shopper.coupons import REFUSALS_A_MINUTE
+from gateway.shopper.day_keys import DayKeys
 from tests.gateway.shopper.counter import DAY_S, HOME, NOW_S, PLAIN, Counter, counter, coupon
 
 
@@ -43,6 +48,37 @@ def test_reserve_confirm(shop: Counter) -> None:
     data = shop.told()[2][1]
     assert data["face_value"] == "10.00" and data["channel"] == "app" and data["transaction_id"] == "77"
     assert (data["use"], data["uses"], data["rule"], data["lane"]) == (1, 1, "home", "1")
+
+
+def test_a_number_of_a_person_in_place_of_a_receipts_is_not_kept(tmp_path: Path) -> None:
+    """Neither told nor written, whichever question brings it; a repetition on the next day stays the same question."""
+    origin = Origin("t1", "0042", "gw01")
+    keys = DayKeys(tmp_path / "keys", "Asia/Shanghai")
+    normaliser = Normaliser(origin, Sightings(origin, PresenceSettings()), keys)
+    phone = "13800138000"
+    with counter(tmp_path, clean=normaliser.name) as shop:
+        held = shop.ask("reserve", token=coupon(HOME), transaction=phone, number="n1")
+        assert shop.ask("reserve", token="none", transaction=f"T {phone}").reason != "reserved"
+        shop.clock.advance(600.0)
+        done = shop.ask("confirm", reservation=held.reservation, transaction=phone)
+        assert done.ok
+        names = [data["transaction_id"] for _, data in shop.told()]
+        assert names[0] == names[2] and all("phone-" in name for name in names)
+        shop.clock.advance(80_000.0)
+        assert shop.ask("reserve", token=coupon(HOME), transaction=phone, number="n1") == held
+    for file in tmp_path.glob("*.db*"):
+        assert phone.encode() not in file.read_bytes()
+
+
+def test_without_a_key_for_a_number_of_a_person_the_till_goes_on(tmp_path: Path) -> None:
+    """The disk does not let a key be kept: no answer that would need one, and no error that a till could not read."""
+
+    def unable(text: str, at: Instant) -> str:
+        raise OSError
+
+    with counter(tmp_path, clean=unable) as shop:
+        assert shop.ask("reserve", token=coupon(HOME), transaction="1").reason == "unavailable"
+        assert shop.ask("reserve", token=coupon(HOME)).ok
 
 
 def test_check_changes_nothing(shop: Counter) -> None:
