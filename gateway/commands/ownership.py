@@ -21,15 +21,10 @@ def become_owner(directory: Path) -> None:
     owner = directory.stat()
     if owner.st_uid == 0:
         return
-    try:
+    with _acting_for(directory):
         os.setgroups([])
         os.setgid(owner.st_gid)
         os.setuid(owner.st_uid)
-    except OSError as error:
-        raise Unavailable(
-            "act for the gateway's user", str(directory), error.strerror or str(error),
-            "run the command as that user: sudo -u storefront storefront …",
-        ) from error  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -44,16 +39,22 @@ def as_owner(directory: Path) -> Iterator[None]:
         yield
         return
     group = os.getegid()
-    try:
+    with _acting_for(directory):
         os.setegid(owner.st_gid)
         os.seteuid(owner.st_uid)
-    except OSError as error:
-        raise Unavailable(
-            "act for the gateway's user", str(directory), error.strerror or str(error),
-            "run the command as that user: sudo -u storefront storefront …",
-        ) from error  # fmt: skip
     try:
         yield
     finally:
         os.seteuid(0)
         os.setegid(group)
+
+
+@contextlib.contextmanager
+def _acting_for(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Unavailable(
+            "act for the gateway's user", str(directory), error.strerror or str(error),
+            "run the command as that user: sudo -u storefront storefront …",
+        ) from error  # fmt: skip
